@@ -1,0 +1,1 @@
+//! Layer 2: one outside system each; none imports another.

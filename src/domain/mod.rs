@@ -1,0 +1,14 @@
+//! Layer 1: values and rules of the product, pure and synchronous.
+//!
+//! Nothing here reads a file, a clock, the environment or the network; everything outside comes in as a value.
+//!
+//! The words, one concept each: *workshop* (the course), *step*, *check* (one assertion of a goss spec),
+//! *recipe* (`step-spec.yaml`), *definition* (the rows that a workshop puts into its *artifact*, the SQLite file),
+//! *export* (the artifact as YAML files), *revision* (a commit), *unit key* (the identity of a workshop's tree),
+//! *plan* (what a sync would change).
+
+pub mod diagnostic;
+pub mod digest;
+pub mod names;
+pub mod tree;
+pub mod yaml;

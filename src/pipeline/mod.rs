@@ -1,0 +1,1 @@
+//! Layer 3: one file per arrow of the data flow, and the pairs of ends.
