@@ -1,0 +1,286 @@
+# shellcheck shell=bash
+# containerd, and the node made of it: containerd's configuration, the pod
+# network, scheduler, kubelet and kube-proxy, and what has to be put back on the
+# machine afterwards. Needs root; the node exists once per machine.
+
+NODE_CLAIM=/run/workshop-platform-node
+# Resolves on every machine, so that logs and exec need no entry in the hosts file.
+NODE_NAME=localhost
+NETWORK_NAME=workshop-test
+BRIDGE=workshoptest0
+PAUSE_IMAGE=pause.local/pause:1
+CNI_PLUGINS=/usr/lib/cni
+
+check_containerd_requirements() {
+  [[ $(id -u) == 0 ]] || missing "containerd needs root"
+  need_command runc test runc
+}
+
+check_node_requirements() {
+  check_containerd_requirements
+  need_command iptables test iptables
+  need_command conntrack test conntrack
+  need_command ip test iproute2
+  need_command busybox test busybox-static
+  [[ -x $CNI_PLUGINS/bridge ]] || missing "$CNI_PLUGINS/bridge is missing; run: hack/deps test (Debian package containernetworking-plugins)"
+}
+
+# Takes the machine's one node, after a crashed owner as well.
+claim_node() {
+  local owner
+  exec 9>"$NODE_CLAIM.lock"
+  flock 9
+  owner=$(cat "$NODE_CLAIM" 2>/dev/null || true)
+  if [[ -n $owner && $owner != "$DIR" && -e $owner/.workshop-test-cluster ]]; then
+    (DIR=$owner && alive kubelet) && fail "the machine's one node belongs to '$owner'; run: $SELF down $owner"
+    say "ending what a crashed run left in '$owner'"
+    "$HERE/control-plane" down "$owner" 9>&-
+  fi
+  printf '%s' "$DIR" >"$NODE_CLAIM"
+  exec 9>&-
+}
+
+# Prints the snapshotter that works below DIR: overlay does not lie on overlay.
+choose_snapshotter() {
+  local probe=$DIR/probe name=native
+  mkdir -p "$probe/lower" "$probe/upper" "$probe/work" "$probe/merged"
+  if mount -t overlay overlay -o "lowerdir=$probe/lower,upperdir=$probe/upper,workdir=$probe/work" "$probe/merged" 2>/dev/null; then
+    umount "$probe/merged"
+    name=overlayfs
+  fi
+  rm -rf "$probe"
+  printf '%s\n' "$name"
+}
+
+write_containerd_config() {
+  local mode=$1 snapshotter=$2
+  cat <<END
+version = 3
+root = "$DIR/containerd/root"
+state = "$DIR/containerd/state"
+disabled_plugins = [$([[ $mode == node ]] || printf '"io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"')]
+[grpc]
+  address = "$CONTAINERD_ADDRESS"
+[plugins."io.containerd.nri.v1.nri"]
+  disable = true
+[plugins."io.containerd.internal.v1.opt"]
+  path = "$DIR/containerd/opt"
+[plugins."io.containerd.transfer.v1.local"]
+  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
+    platform = "linux"
+    snapshotter = "$snapshotter"
+END
+  [[ $mode == node ]] || return 0
+  # Lowering an OOM score needs a capability that root lacks on some machines.
+  cat <<END
+[plugins."io.containerd.grpc.v1.cri"]
+  disable_tcp_service = true
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "$snapshotter"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "$PAUSE_IMAGE"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["$CNI_PLUGINS"]
+    conf_dir = "$DIR/cni/net.d"
+END
+}
+
+containerd_ready() { "$CTR" --address "$CONTAINERD_ADDRESS" version; }
+
+# start_containerd plain|node: plain has no Kubernetes interface.
+start_containerd() {
+  local mode=$1 containerd shim snapshotter namespace
+  containerd=$(need containerd containerd)
+  shim=$(need containerd-shim-runc-v2 containerd)
+  CTR=$(need ctr containerd)
+  CONTAINERD_ADDRESS=$DIR/containerd/containerd.sock
+  mkdir -p "$DIR/containerd"
+  snapshotter=$(choose_snapshotter)
+  write_containerd_config "$mode" "$snapshotter" >"$DIR/containerd/config.toml"
+  start containerd env PATH="$(dirname "$shim"):$PATH:/usr/local/sbin:/usr/sbin:/sbin" \
+    "$containerd" --config "$DIR/containerd/config.toml"
+  wait_for containerd containerd_ready
+  # runc keeps its state per namespace in one place of the machine, so that
+  # containers of one name in two clusters would meet in a common namespace.
+  namespace=t$(sha256sum <<<"$DIR" | cut -c1-12)
+  [[ $mode == plain ]] || namespace=k8s.io
+  set_env CONTAINERD_ADDRESS "$CONTAINERD_ADDRESS"
+  set_env CONTAINERD_NAMESPACE "$namespace"
+  set_env CONTAINERD_SNAPSHOTTER "$snapshotter"
+  set_env CONTAINERD_PID "$(cut -d' ' -f1 "$DIR/pid/containerd")"
+  set_env CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS 1
+  set_env CTR "$CTR"
+}
+
+# An image that only sleeps, to hold a pod's namespaces; it comes from nowhere.
+import_pause_image() {
+  local work=$DIR/pause architecture digest
+  architecture=$(uname -m | sed 's/^x86_64$/amd64/;s/^aarch64$/arm64/')
+  mkdir -p "$work/root/bin"
+  cp "$(type -P busybox)" "$work/root/bin/busybox"
+  tar -C "$work/root" --owner=0 --group=0 -cf "$work/layer.tar" .
+  digest=$(sha256sum "$work/layer.tar" | cut -d' ' -f1)
+  printf '{"architecture":"%s","os":"linux","config":{"Entrypoint":["/bin/busybox","sleep","2147483647"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+    "$architecture" "$digest" >"$work/config.json"
+  printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$PAUSE_IMAGE" >"$work/manifest.json"
+  tar -C "$work" -cf "$work/image.tar" manifest.json config.json layer.tar
+  "$CTR" --address "$CONTAINERD_ADDRESS" -n k8s.io images import "$work/image.tar" >"$DIR/log/pause.log" 2>&1 ||
+    fail "importing the pause image failed: $(tail -n 3 "$DIR/log/pause.log")"
+  rm -rf "$work"
+}
+
+write_pod_network() {
+  mkdir -p "$DIR/cni/net.d" "$DIR/cni/addresses"
+  cat >"$DIR/cni/net.d/10-test.conflist" <<END
+{
+  "cniVersion": "1.0.0",
+  "name": "$NETWORK_NAME",
+  "plugins": [
+    {
+      "type": "bridge", "bridge": "$BRIDGE", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+      "ipam": {
+        "type": "host-local", "dataDir": "$DIR/cni/addresses",
+        "ranges": [[{"subnet": "10.244.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]
+      }
+    },
+    {"type": "portmap", "capabilities": {"portMappings": true}}
+  ]
+}
+END
+}
+
+write_kubelet_config() {
+  cat <<END
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+address: 127.0.0.1
+port: $1
+healthzPort: 0
+readOnlyPort: 0
+authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
+authorization: {mode: AlwaysAllow}
+containerRuntimeEndpoint: unix://$CONTAINERD_ADDRESS
+cgroupDriver: cgroupfs
+failCgroupV1: false
+enforceNodeAllocatable: []
+failSwapOn: false
+makeIPTablesUtilChains: false
+oomScoreAdj: 0
+resolvConf: /dev/null
+podLogsDir: $DIR/pod-logs
+volumePluginDir: $DIR/kubelet/volume-plugins
+serializeImagePulls: false
+imageGCHighThresholdPercent: 100
+evictionHard: {memory.available: 50Mi, nodefs.available: 1%, imagefs.available: 1%, nodefs.inodesFree: 1%}
+END
+}
+
+write_proxy_config() {
+  cat <<END
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+clientConnection: {kubeconfig: $DIR/cluster.kubeconfig}
+hostnameOverride: $NODE_NAME
+clusterCIDR: 10.244.0.0/16
+mode: iptables
+healthzBindAddress: 127.0.0.1:$1
+metricsBindAddress: 127.0.0.1:$2
+oomScoreAdj: 0
+# Pods of one bridge reach each other through a service without br_netfilter.
+iptables: {masqueradeAll: true}
+# The limits are the machine's own and stay as they are.
+conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
+END
+}
+
+# Ready, and the taint of a new node taken off, so that pods are scheduled.
+node_ready() {
+  [[ $(as_cluster get node "$NODE_NAME" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}/{.spec.taints}') == True/ ]]
+}
+
+start_node() {
+  local scheduler kubelet proxy address kubelet_flags=() ports=() i port
+  scheduler=$(need kube-scheduler node)
+  kubelet=$(need kubelet node)
+  proxy=$(need kube-proxy node)
+  for ((i = 0; i < 4; i++)); do
+    port=$(pick_port)
+    ports+=("$port")
+  done
+  start kube-scheduler "$scheduler" --kubeconfig "$DIR/cluster.kubeconfig" --leader-elect=false \
+    --bind-address 127.0.0.1 --secure-port "${ports[0]}" --cert-dir "$DIR/tls/scheduler"
+  write_pod_network
+  start_containerd node
+  import_pause_image
+  # Without a default route kubelet cannot choose the node's address itself.
+  if [[ -z $(ip -4 route show default) ]]; then
+    address=$(ip -4 -o address show scope global | awk '{ sub("/.*", "", $4); print $4; exit }')
+    [[ -n $address ]] || missing "the node needs one network address besides loopback"
+    kubelet_flags=(--node-ip "$address")
+  fi
+  # From here on the machine's network is touched; see restore_network.
+  printf '%s\n' "$proxy" >"$DIR/network-touched"
+  write_kubelet_config "${ports[1]}" >"$DIR/kubelet.yaml"
+  start kubelet "$kubelet" --config "$DIR/kubelet.yaml" --kubeconfig "$DIR/cluster.kubeconfig" \
+    --root-dir "$DIR/kubelet" --cert-dir "$DIR/kubelet/pki" --hostname-override "$NODE_NAME" "${kubelet_flags[@]}"
+  write_proxy_config "${ports[2]}" "${ports[3]}" >"$DIR/proxy.yaml"
+  start kube-proxy "$proxy" --config "$DIR/proxy.yaml"
+  wait_for "the node" node_ready
+  set_env NODE_NAME "$NODE_NAME"
+}
+
+# Ends the containers whose shims are dead already: shims outlive containerd, and
+# containers outlive shims.
+stop_containers() {
+  local bundle namespace id socket
+  for bundle in "$DIR"/containerd/state/io.containerd.runtime.v2.task/*/*/; do
+    [[ -d $bundle ]] || continue
+    bundle=${bundle%/}
+    id=${bundle##*/}
+    namespace=${bundle%/*}
+    namespace=${namespace##*/}
+    runc --root "/run/containerd/runc/$namespace" delete --force "$id" >/dev/null 2>&1 || true
+    socket=$(grep -oh '/run/containerd/s/[0-9a-f]*' "$bundle"/bootstrap.json "$bundle"/address 2>/dev/null | head -n 1 || true)
+    [[ -z $socket ]] || rm -f "$socket"
+    # Only what is empty goes; another containerd may use the namespace k8s.io.
+    rmdir "/run/containerd/runc/$namespace" 2>/dev/null || true
+    find /sys/fs/cgroup -maxdepth 2 -type d -name "$namespace" -exec rmdir {} + 2>/dev/null || true
+  done
+}
+
+unmount_below() {
+  local point
+  awk -v dir="$DIR/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while IFS= read -r point; do
+    umount -l "$point" || true
+  done
+}
+
+# Takes the pod network, the service rules and the claim off the machine again.
+restore_network() {
+  local proxy rules chains
+  [[ $(cat "$NODE_CLAIM" 2>/dev/null) == "$DIR" ]] || return 0
+  if [[ -e $DIR/network-touched ]]; then
+    proxy=$(<"$DIR/network-touched")
+    [[ -x $proxy ]] && "$proxy" --cleanup >"$DIR/log/cleanup.log" 2>&1
+    ip link delete "$BRIDGE" 2>/dev/null || true
+    # The network plugins name the network in the comment of each rule.
+    rules=$(iptables-save -t nat 2>/dev/null | grep -F "name: \\\"$NETWORK_NAME\\\"" || true)
+    if [[ -n $rules ]]; then
+      chains=$(grep -o -- '-j CNI-[A-Za-z0-9-]*' <<<"$rules" | cut -d' ' -f2 | sort -u | grep -v '^CNI-HOSTPORT' || true)
+      {
+        echo '*nat'
+        sed 's/^-A/-D/' <<<"$rules"
+        sed 's/^/-F /' <<<"$chains"
+        sed 's/^/-X /' <<<"$chains"
+        echo COMMIT
+      } | iptables-restore --noflush 2>>"$DIR/log/cleanup.log" || say "the rules of the pod network stay in iptables"
+    fi
+    find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null || true
+  fi
+  rm -f "$NODE_CLAIM"
+}
