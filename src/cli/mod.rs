@@ -1,1 +1,115 @@
 //! Layer 4: the command line, one file per verb.
+//!
+//! A verb parses its flags, calls the pipeline and prints; decisions live below.
+
+pub mod context;
+pub mod failure;
+pub mod printer;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use context::Context;
+pub use failure::{Exit, Failure};
+pub use printer::{Color, Output, Printer};
+
+/// Hands-on Linux workshops from Git: YAML to SQLite, OCI images and custom resources
+#[derive(Debug, Parser)]
+#[command(name = "workshop", version, propagate_version = true, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Flags that every verb takes.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Directory for mirrors, images and the embedded store [default: the user's data directory]
+    #[arg(long, global = true, value_name = "DIR", env = "WORKSHOP_STATE")]
+    pub state: Option<PathBuf>,
+    /// Form of the result on standard output
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// When to colour text
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// Print only results and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Log more (-v info, -vv debug, -vvv trace)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Kubeconfig file, for verbs that talk to a cluster [default: $KUBECONFIG, ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Namespace [default: the context's]
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Parses the program's arguments, runs the verb and gives the exit code.
+pub async fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let context = match Context::new(&arguments.global) {
+        Ok(context) => context,
+        Err(failure) => return failure.print(&Printer::new(&arguments.global)),
+    };
+    match run(arguments.verb, &context).await {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.print(&context.printer),
+    }
+}
+
+async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "workshop", &mut text);
+            context.printer.data(&String::from_utf8_lossy(&text));
+            Ok(Exit::Done)
+        }
+        Verb::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Arguments::command())
+                .render(&mut text)
+                .map_err(|error| Failure::outside("failed to render the manual page", error))?;
+            context.printer.data(&String::from_utf8_lossy(&text));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
