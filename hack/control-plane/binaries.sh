@@ -58,7 +58,7 @@ require_go() {
   local wanted have
   wanted=$(sed -n 's/^go //p' "$HERE/go.mod" "$HERE/containerd/go.mod" | sort -V | tail -n 1)
   if ! command -v go >/dev/null; then
-    missing "go is missing: version $wanted or later is needed to build the test cluster (https://go.dev/dl/), or set KUBEBUILDER_ASSETS to a folder that holds ${*}"
+    missing "go is missing: version $wanted or later is needed to build the test cluster (https://go.dev/dl/), or set KUBEBUILDER_ASSETS to a folder with ${*} of Kubernetes ${KUBERNETES_VERSION%.*} and etcd ${ETCD_VERSION%.*}"
   fi
   # An older toolchain may fetch the wanted one itself (GOTOOLCHAIN); ask it.
   if ! have=$(cd "$HERE/containerd" && go env GOVERSION 2>&1); then

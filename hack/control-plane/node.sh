@@ -223,8 +223,7 @@ start_node() {
     [[ -n $address ]] || missing "the node needs one network address besides loopback"
     kubelet_flags=(--node-ip "$address")
   fi
-  # From here on the machine's network is touched; see restore_network.
-  printf '%s\n' "$proxy" >"$DIR/network-touched"
+  record_machine
   write_kubelet_config "${ports[1]}" >"$DIR/kubelet.yaml"
   start kubelet "$kubelet" --config "$DIR/kubelet.yaml" --kubeconfig "$DIR/cluster.kubeconfig" \
     --root-dir "$DIR/kubelet" --cert-dir "$DIR/kubelet/pki" --hostname-override "$NODE_NAME" "${kubelet_flags[@]}"
@@ -260,26 +259,59 @@ unmount_below() {
   done
 }
 
+# The kernel settings that the network plugins, kubelet and kube-proxy change.
+KERNEL_SETTINGS=(net/ipv4/ip_forward net/ipv4/conf/all/route_localnet vm/overcommit_memory vm/panic_on_oom
+  kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes)
+
+# Writes down how the machine's network and kernel are set before the node.
+record_machine() {
+  local setting family
+  mkdir -p "$DIR/machine"
+  for family in iptables ip6tables; do
+    "$family-save" 2>/dev/null | sed -n 's/^:\([^ ]*\).*/\1/p' | sort -u >"$DIR/machine/$family" || true
+  done
+  for setting in "${KERNEL_SETTINGS[@]}"; do
+    [[ -r /proc/sys/$setting ]] && printf '%s %s\n' "$setting" "$(<"/proc/sys/$setting")"
+  done >"$DIR/machine/settings.part" || true
+  # Last, and whole: its presence says that there is something to put back.
+  mv "$DIR/machine/settings.part" "$DIR/machine/settings"
+}
+
+# Prints what iptables-restore needs to take out the chains of Kubernetes and of
+# the network plugins that were not there before, with the jumps into them.
+removal_of_new_chains() {
+  local family=$1
+  "$family-save" 2>/dev/null | awk -v before="$DIR/machine/$family" '
+    BEGIN { while ((getline name < before) > 0) old[name] = 1 }
+    function flush_table(name) {
+      for (name in fresh) removal = removal "-F " name "\n"
+      for (name in fresh) removal = removal "-X " name "\n"
+      if (removal != "") printf "%s\n%sCOMMIT\n", table, removal
+      delete fresh; removal = ""
+    }
+    /^\*/ { table = $0 }
+    /^:(KUBE|CNI)-/ { name = substr($1, 2); if (!(name in old)) fresh[name] = 1 }
+    /^-A / {
+      if ($2 in fresh) next
+      for (i = 3; i < NF; i++) if ($i == "-j" && $(i + 1) in fresh) { removal = removal "-D" substr($0, 3) "\n"; break }
+    }
+    /^COMMIT/ { flush_table() }
+  '
+}
+
 # Takes the pod network, the service rules and the claim off the machine again.
-restore_network() {
-  local proxy rules chains
+restore_machine() {
+  local setting value family removal
   [[ $(cat "$NODE_CLAIM" 2>/dev/null) == "$DIR" ]] || return 0
-  if [[ -e $DIR/network-touched ]]; then
-    proxy=$(<"$DIR/network-touched")
-    [[ -x $proxy ]] && "$proxy" --cleanup >"$DIR/log/cleanup.log" 2>&1
+  if [[ -e $DIR/machine/settings ]]; then
     ip link delete "$BRIDGE" 2>/dev/null || true
-    # The network plugins name the network in the comment of each rule.
-    rules=$(iptables-save -t nat 2>/dev/null | grep -F "name: \\\"$NETWORK_NAME\\\"" || true)
-    if [[ -n $rules ]]; then
-      chains=$(grep -o -- '-j CNI-[A-Za-z0-9-]*' <<<"$rules" | cut -d' ' -f2 | sort -u | grep -v '^CNI-HOSTPORT' || true)
-      {
-        echo '*nat'
-        sed 's/^-A/-D/' <<<"$rules"
-        sed 's/^/-F /' <<<"$chains"
-        sed 's/^/-X /' <<<"$chains"
-        echo COMMIT
-      } | iptables-restore --noflush 2>>"$DIR/log/cleanup.log" || say "the rules of the pod network stay in iptables"
-    fi
+    for family in iptables ip6tables; do
+      removal=$(removal_of_new_chains "$family")
+      [[ -z $removal ]] || "$family-restore" --noflush <<<"$removal" || say "rules of the pod network stay in $family"
+    done
+    while read -r setting value; do
+      [[ $(<"/proc/sys/$setting") == "$value" ]] || printf '%s\n' "$value" >"/proc/sys/$setting" || true
+    done <"$DIR/machine/settings"
     find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null || true
   fi
   rm -f "$NODE_CLAIM"
