@@ -26,4 +26,6 @@ pub mod crd;
 #[cfg(feature = "platform")]
 pub mod domain;
 #[cfg(feature = "platform")]
+pub mod failpoint;
+#[cfg(feature = "platform")]
 pub mod pipeline;

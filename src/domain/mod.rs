@@ -11,5 +11,7 @@ pub mod definition;
 pub mod diagnostic;
 pub mod digest;
 pub mod names;
+pub mod object;
+pub mod plan;
 pub mod tree;
 pub mod yaml;
