@@ -1,1 +1,2 @@
 //! Layer 2: one outside system each; none imports another.
+pub mod store;

@@ -1,0 +1,106 @@
+//! The embedded store: one SQLite file with what a sync knows of its units and, in local mode, the objects themselves.
+//!
+//! What it says of units is a cache that a sync rebuilds; the objects of local mode are precious. One writer at a time.
+
+mod objects;
+mod schema;
+mod units;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+pub use units::{SourceRecord, UnitRecord, UnitState};
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory of the file cannot be made.
+    #[error("failed to create the state directory \"{path}\"")]
+    CreateDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file cannot be opened.
+    #[error("failed to open the embedded store \"{path}\"")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The file is a database of something else.
+    #[error("\"{path}\" is not an embedded store (application id {found:#010x})")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The id in the file.
+        found: i64,
+    },
+    /// The file was written by a newer program.
+    #[error("the embedded store \"{path}\" has schema version {found}, and this program knows versions up to {known}")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        found: i64,
+        /// The newest version known here.
+        known: i64,
+    },
+    /// A statement failed.
+    #[error("failed to {attempt} in the embedded store")]
+    Statement {
+        /// What was attempted.
+        attempt: &'static str,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// A row holds text that is no JSON.
+    #[error("failed to read {what} from the embedded store")]
+    Row {
+        /// What the row is.
+        what: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// The embedded store.
+#[derive(Debug)]
+pub struct Store {
+    connection: Mutex<Connection>,
+}
+
+impl Store {
+    /// Opens or makes `store.db` in the state directory and brings it to this program's schema.
+    pub fn open(state: &Path) -> Result<Self, Error> {
+        std::fs::create_dir_all(state).map_err(|source| Error::CreateDirectory { path: state.to_owned(), source })?;
+        let path = state.join("store.db");
+        let mut connection = Connection::open(&path).map_err(|source| Error::Open { path: path.clone(), source })?;
+        connection
+            .busy_timeout(Duration::from_secs(10))
+            .and_then(|()| connection.pragma_update(None, "journal_mode", "wal"))
+            .and_then(|()| connection.pragma_update(None, "synchronous", "normal"))
+            .and_then(|()| connection.pragma_update(None, "foreign_keys", true))
+            .map_err(|source| Error::Open { path: path.clone(), source })?;
+        schema::migrate(&mut connection, &path)?;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    /// The connection; a panic of another thread leaves no half transaction, because those roll back.
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn statement(attempt: &'static str) -> impl Fn(rusqlite::Error) -> Error {
+    move |source| Error::Statement { attempt, source }
+}
+
+fn json(what: &'static str) -> impl Fn(serde_json::Error) -> Error {
+    move |source| Error::Row { what, source }
+}
