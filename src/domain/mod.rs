@@ -10,8 +10,15 @@
 pub mod definition;
 pub mod diagnostic;
 pub mod digest;
+pub mod duration;
+pub mod goss;
 pub mod names;
 pub mod object;
 pub mod plan;
+pub mod quantity;
+pub mod recipe;
+pub mod reference;
+pub mod roster;
 pub mod tree;
+pub mod workspace;
 pub mod yaml;
