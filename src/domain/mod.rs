@@ -11,6 +11,7 @@ pub mod definition;
 pub mod diagnostic;
 pub mod digest;
 pub mod duration;
+pub mod export;
 pub mod goss;
 pub mod names;
 pub mod object;
