@@ -21,5 +21,6 @@ pub mod recipe;
 pub mod reference;
 pub mod roster;
 pub mod tree;
+pub mod workshop;
 pub mod workspace;
 pub mod yaml;

@@ -82,6 +82,12 @@ pub struct StepFields {
 }
 
 impl StepFields {
+    /// The file that holds the goss spec, relative to the export.
+    #[must_use]
+    pub fn goss_file(&self) -> String {
+        self.file.strip_suffix("step.yaml").map_or_else(|| self.file.clone(), |folder| format!("{folder}goss.yaml"))
+    }
+
     /// A step of which nothing but the id is known yet.
     #[must_use]
     pub fn new(id: StepId, file: String) -> Self {
