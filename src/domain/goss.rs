@@ -135,3 +135,88 @@ fn check_root(root: &Node, problems: &mut Problems<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str, expected: &[&str]) {
+        let problems: Vec<String> = check_goss("goss.yaml", text.as_bytes(), CheckEngine::Builtin)
+            .iter()
+            .map(|problem| {
+                let (line, column) = (problem.line.unwrap_or(0), problem.column.unwrap_or(0));
+                format!("{} {line}:{column} {}: {}", problem.rule, problem.field, problem.help)
+            })
+            .collect();
+        assert_eq!(problems.len(), expected.len(), "{text}: {problems:?}");
+        for (problem, expected) in problems.iter().zip(expected) {
+            assert!(problem.starts_with(expected), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn known_resources_and_attributes_pass() {
+        check(
+            "file:
+  /etc/motd:
+    title: the message of the day
+    exists: true
+    mode: '0644'
+    contents: [/hello/]
+command:
+  id -u learner:
+    exit-status: 0
+    stdout: {have-prefix: '1000'}
+user:
+  learner: {exists: true, groups: {contain-element: wheel}}
+port:
+  tcp:22: {listening: true, ip: [0.0.0.0]}
+matching:
+  numbers: {content: [1, 2], matches: {have-len: 2}, skip: true}
+",
+            &[],
+        );
+        check("service:\n", &[]);
+    }
+
+    #[test]
+    fn unknown_resources_and_attributes_are_refused_with_the_nearest_name() {
+        check("fil:\n  /a: {}\n", &["unknown-field 1:1 fil: did you mean `file`?"]);
+        check("file:\n  /a: {exist: true}\n", &["unknown-field 2:8 file./a.exist: did you mean `exists`?"]);
+        check(
+            "zzzzz: {}\nfile: {/a: {xxxxx: 1}}\n",
+            &[
+                "unknown-field 1:1 zzzzz: the resources are: addr,",
+                "unknown-field 2:13 file./a.xxxxx: the fields here are: path, exists",
+            ],
+        );
+        check("file: []\n", &["wrong-type 1:7 file"]);
+        check("file: {/a: true}\n", &["wrong-type 1:12 file./a"]);
+        check("- a\n", &["wrong-type 1:1 "]);
+        check("{}\n", &["empty 1:1 "]);
+        check("file: {/a: {exists: true, exists: false}}\n", &["duplicate-key 1:27 file./a.exists"]);
+    }
+
+    #[test]
+    fn templates_are_for_goss_alone() {
+        let text = "file:\n  {{.Env.HOME}}/x: {exists: true}\n";
+        check(text, &["goss-template 2:3 : write the value out, or set `checks.engine: goss`"]);
+        assert_eq!(check_goss("goss.yaml", text.as_bytes(), CheckEngine::Goss), []);
+        // Without a template the other engine's specs are checked as well.
+        assert_eq!(check_goss("goss.yaml", b"fil: {}", CheckEngine::Goss).len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = check_goss("goss.yaml", &bytes, CheckEngine::Builtin);
+        }
+
+        #[test]
+        fn no_text_panics(text in "(?s)((file|command|user): \\{.{0,40}\\}|.{0,100})") {
+            let _ = check_goss("goss.yaml", text.as_bytes(), CheckEngine::Builtin);
+        }
+    }
+}

@@ -180,3 +180,101 @@ fn label(root: &Mapping<'_>, key: &'static str, problems: &mut Problems<'_>) -> 
     }
     Some(text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str, expected: &[&str]) {
+        let problems: Vec<String> = parse_roster("roster.yaml", text.as_bytes())
+            .diagnostics
+            .iter()
+            .map(|problem| {
+                let (line, column) = (problem.line.unwrap_or(0), problem.column.unwrap_or(0));
+                format!("{} {line}:{column} {}", problem.rule, problem.field)
+            })
+            .collect();
+        assert_eq!(problems, expected, "{text}");
+    }
+
+    #[test]
+    fn a_valid_roster_reads_whole() {
+        let text = "instances:
+- owner: Anna.Berg@school.org
+- {owner: team-1, members: [ben, Cem], step: second, overrides: {lifecycle: {ttl: 8h}}}
+prefix: monday
+class: autumn
+";
+        let (roster, _) = parse_roster("roster.yaml", text.as_bytes()).into_result().unwrap();
+        let id = WorkshopId::parse("demo").unwrap();
+        let names: Vec<String> = roster.instances.iter().map(|entry| roster.instance_name(&id, entry)).collect();
+        assert_eq!(names, ["monday-anna-berg-school-org", "monday-team-1"]);
+        assert_eq!(roster.class.as_deref(), Some("autumn"));
+        let team = &roster.instances[1];
+        assert_eq!((team.members.len(), team.place.line), (2, 3));
+        assert_eq!(team.step.as_ref().map(StepId::as_str), Some("second"));
+        assert_eq!(team.overrides, Some(serde_json::json!({"lifecycle": {"ttl": "8h"}})));
+    }
+
+    #[test]
+    fn without_a_prefix_names_begin_with_the_workshops_id() {
+        let (roster, _) = parse_roster("r", b"instances: [{owner: anna}]").into_result().unwrap();
+        let id = WorkshopId::parse("demo").unwrap();
+        assert_eq!(roster.instance_name(&id, &roster.instances[0]), "demo-anna");
+    }
+
+    #[test]
+    fn owners_whose_instances_would_have_one_name_clash() {
+        check("instances: [{owner: anna}, {owner: anna}]", &["duplicate-owner 1:36 instances[1].owner"]);
+        check("instances: [{owner: a.b}, {owner: A-B}]", &["duplicate-owner 1:35 instances[1].owner"]);
+        check("instances: [{owner: a.b}, {owner: ab}]", &[]);
+    }
+
+    #[test]
+    fn wrong_fields_are_refused() {
+        check("prefix: x", &["missing-field 1:1 instances"]);
+        check("version: v3\ninstances: []", &["unknown-version 1:10 version"]);
+        check(
+            "instances: [{owners: a}]",
+            &["unknown-field 1:14 instances[0].owners", "missing-field 1:13 instances[0].owner"],
+        );
+        for owner in ["''", "'  '", "'a!'", "'é'", "\"a\\nb\""] {
+            check(&format!("instances: [{{owner: {owner}}}]"), &["owner 1:21 instances[0].owner"]);
+        }
+        check(&format!("instances: [{{owner: {}}}]", "a".repeat(121)), &["owner 1:21 instances[0].owner"]);
+        check("instances: [{owner: 5}]", &["wrong-type 1:21 instances[0].owner"]);
+        check("instances: [{owner: a, step: Key}]", &["name 1:30 instances[0].step"]);
+        check(
+            "instances: [{owner: a, members: [b, b, '']}]",
+            &["duplicate-member 1:37 instances[0].members[1]", "owner 1:40 instances[0].members[2]"],
+        );
+        check("{instances: [], prefix: A, class: b-}", &["name 1:25 prefix", "name 1:35 class"]);
+    }
+
+    #[test]
+    fn overrides_follow_the_rules_of_the_workspace_file() {
+        check(
+            "instances: [{owner: a, overrides: {lifecycle: {ttl: 5}}}]",
+            &["duration 1:53 instances[0].overrides.lifecycle.ttl"],
+        );
+        check(
+            "instances: [{owner: a, overrides: {version: v1}}]",
+            &["unknown-field 1:36 instances[0].overrides.version"],
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn instance_names_are_lowercase_letters_digits_and_hyphens(owner in "(?s).{0,30}") {
+            let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+            prop_assert!(owner_part(&owner).bytes().all(allowed));
+        }
+
+        #[test]
+        fn no_input_panics(text in "(?s)(instances: \\[\\{owner: .{0,20}\\}\\]|.{0,100})") {
+            let _ = parse_roster("roster.yaml", text.as_bytes());
+        }
+    }
+}

@@ -87,3 +87,6 @@ pub struct Owner {
     /// The group.
     pub gid: u32,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! `step-spec.yaml` from its text, all problems at once, its sources looked up in the workshop's tree.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::files::{ResolveError, check_conflicts, resolve_file};
 use super::paths::{check_target, read_mode, read_owner, read_source};
@@ -159,7 +159,8 @@ impl Reader<'_> {
             return Vec::new();
         };
         let mut files: Vec<RecipeFile> = Vec::new();
-        let mut resolved = std::collections::BTreeMap::new();
+        let mut paths = HashSet::new();
+        let mut resolved = BTreeMap::new();
         let mut total = 0;
         for (index, node) in nodes.iter().enumerate() {
             let field = format!("{field}[{index}]");
@@ -167,7 +168,7 @@ impl Reader<'_> {
             else {
                 continue;
             };
-            let path = self.target(&mapping, &files);
+            let path = self.target(&mapping, &mut paths);
             let mode = mapping.get("mode").map(|node| read_mode(node, &mapping.path("mode"), &mut self.problems));
             let owner = mapping.get("owner").map(|node| read_owner(node, &mapping.path("owner"), &mut self.problems));
             let source = read_source(&mapping, &mut self.problems);
@@ -202,7 +203,7 @@ impl Reader<'_> {
         files
     }
 
-    fn target(&mut self, file: &Mapping<'_>, others: &[RecipeFile]) -> Option<String> {
+    fn target(&mut self, file: &Mapping<'_>, others: &mut HashSet<String>) -> Option<String> {
         let node = file.require("path", &mut self.problems)?;
         let field = file.path("path");
         let path = self.problems.string(node, &field)?;
@@ -210,7 +211,7 @@ impl Reader<'_> {
             self.problems.error("path", node.place, &field, message, help);
             return None;
         }
-        if others.iter().any(|other| other.path == path) {
+        if !others.insert(path.to_owned()) {
             let message = format!("the path \"{}\" is given twice in this step; the last one wins", shorten(path));
             self.problems.warning("duplicate-path", node.place, &field, message, "remove one of the two");
         }

@@ -299,3 +299,156 @@ fn port(node: &Node, field: &str, problems: &mut Problems<'_>) -> Option<u16> {
     }
     port
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        parse_workspace("workspace.yaml", text.as_bytes())
+            .diagnostics
+            .iter()
+            .map(|problem| {
+                let (line, column) = (problem.line.unwrap_or(0), problem.column.unwrap_or(0));
+                format!("{} {line}:{column} {}: {}", problem.rule, problem.field, problem.help)
+            })
+            .collect()
+    }
+
+    fn check(text: &str, rule: &str, field: &str, help: &str) {
+        let problems = problems(text);
+        assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        assert!(problems[0].starts_with(&format!("{rule} ")), "{problems:?}");
+        assert!(problems[0].contains(&format!(" {field}: ")), "{problems:?}");
+        assert!(problems[0].contains(help), "{problems:?}");
+    }
+
+    #[test]
+    fn a_file_of_every_field_reads_back_from_the_form_it_is_written_in() {
+        let text = "version: v1
+lifecycle: {mode: persistent, ttl: 90m, idleSuspend: false, idleTimeout: 10m, persist: 1Gi}
+isolation: {mode: team, runtimeClass: kata-fc, user: root}
+network: {egress: [{cidr: 192.0.2.0/24, ports: [80, 443]}, {cidr: '::/0'}]}
+cluster: {mode: per-workspace, version: '1.34'}
+resources: {cpu: 2, memory: 1Gi}
+access:
+  webTerminal: {enabled: false, shell: /bin/zsh, server: ttyd}
+  editor: {enabled: false}
+  files: {enabled: false}
+  browser: {enabled: true}
+checks: {engine: goss}
+record: {session: true, commands: true}
+";
+        let (workspace, _) = parse_workspace("workspace.yaml", text.as_bytes()).into_result().unwrap();
+        let json = serde_json::to_value(&workspace).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "lifecycle": {
+                    "mode": "persistent", "ttl": "1h30m", "idleSuspend": false, "idleTimeout": "10m", "persist": "1Gi",
+                },
+                "isolation": {"mode": "team", "runtimeClass": "kata-fc", "user": "root"},
+                "network": {"egress": [{"cidr": "192.0.2.0/24", "ports": [80, 443]}, {"cidr": "::/0"}]},
+                "cluster": {"mode": "per-workspace", "version": "1.34"},
+                "resources": {"cpu": "2", "memory": "1Gi"},
+                "access": {
+                    "webTerminal": {"enabled": false, "shell": "/bin/zsh", "server": "ttyd"},
+                    "editor": {"enabled": false},
+                    "files": {"enabled": false},
+                    "browser": {"enabled": true},
+                },
+                "checks": {"engine": "goss"},
+                "record": {"session": true, "commands": true},
+            })
+        );
+        assert_eq!(serde_json::from_value::<Workspace>(json).unwrap(), workspace);
+    }
+
+    #[test]
+    fn what_is_absent_has_its_default() {
+        for text in ["version: v1\n", "lifecycle:\n", "# nothing\n---\n", "access: {webTerminal: {enabled: true}}\n"] {
+            let (workspace, _) = parse_workspace("workspace.yaml", text.as_bytes()).into_result().unwrap();
+            assert_eq!(workspace, Workspace::default(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_word_of_a_closed_list_is_read() {
+        for (field, words) in [
+            ("lifecycle.mode", vec!["persistent", "ephemeral"]),
+            ("isolation.mode", vec!["individual", "team"]),
+            ("isolation.user", vec!["learner", "root"]),
+            ("cluster.mode", vec!["none", "per-workspace", "shared"]),
+            ("access.webTerminal.server", vec!["builtin", "ttyd"]),
+            ("checks.engine", vec!["builtin", "goss"]),
+        ] {
+            for word in words {
+                let keys: Vec<&str> = field.split('.').collect();
+                let text = keys.iter().rev().fold(word.to_owned(), |value, key| format!("{{{key}: {value}}}"));
+                let (workspace, _) = parse_workspace("workspace.yaml", text.as_bytes()).into_result().unwrap();
+                let json = serde_json::to_value(&workspace).unwrap();
+                assert_eq!(json.pointer(&format!("/{}", keys.join("/"))), Some(&word.into()), "{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_what_to_write() {
+        check("version: v2", "unknown-version", "version", "write `v1`");
+        check("lifecylce: {}", "unknown-field", "lifecylce", "did you mean `lifecycle`?");
+        check("lifecycle: {idleTimout: 5m}", "unknown-field", "lifecycle.idleTimout", "did you mean `idleTimeout`?");
+        check("lifecycle: {mode: ephemral}", "unknown-value", "lifecycle.mode", "did you mean `ephemeral`?");
+        check("lifecycle: {ttl: 30}", "duration", "lifecycle.ttl", "such as 30m");
+        check("lifecycle: {ttl: 0s}", "duration", "lifecycle.ttl", "such as 30m");
+        check("lifecycle: {ttl: 2 days}", "duration", "lifecycle.ttl", "such as 30m");
+        check("lifecycle: {ttl: [4h]}", "wrong-type", "lifecycle.ttl", "write a duration");
+        check("lifecycle: {idleSuspend: yes}", "wrong-type", "lifecycle.idleSuspend", "true or false");
+        check("lifecycle: {persist: 1GB}", "quantity", "lifecycle.persist", "such as 500m");
+        check("resources: {cpu: 0}", "quantity", "resources.cpu", "above zero");
+        check("resources: {cpu: -1}", "quantity", "resources.cpu", "above zero");
+        check("resources: {memory: true}", "wrong-type", "resources.memory", "write a quantity");
+        check("isolation: {runtimeClass: Kata}", "name", "isolation.runtimeClass", "RuntimeClass");
+        check("cluster: {version: 1.30}", "wrong-type", "cluster.version", "put it in quotes: \"1.30\"");
+        check("cluster: {version: latest}", "version", "cluster.version", "\"1.34\"");
+        check("access: {webTerminal: {shell: bash}}", "path", "access.webTerminal.shell", "/bin/bash");
+        check("access: {editor: true}", "wrong-type", "access.editor", "write a mapping");
+        check("network: {egress: {cidr: x}}", "wrong-type", "network.egress", "write a list");
+        check("network: {egress: [{ports: [80]}]}", "missing-field", "network.egress[0].cidr", "add `cidr:`");
+    }
+
+    #[test]
+    fn networks_and_ports_are_checked() {
+        let egress = |rule: &str| format!("network: {{egress: [{rule}]}}");
+        for cidr in ["0.0.0.0/0", "10.0.0.0/8", "192.0.2.7/32", "'2001:db8::/32'", "'::/0'", "'::1/128'"] {
+            assert_eq!(problems(&egress(&format!("{{cidr: {cidr}, ports: [1, 65535]}}"))), [""; 0], "{cidr}");
+        }
+        for (cidr, help) in [
+            ("10.0.0.1/8", "the network, 10.0.0.0/8"),
+            ("'2001:db8::1/32'", "the network, 2001:db8::/32"),
+            ("'1::/0'", "the network, ::/0"),
+            ("10.0.0.0", "ADDRESS/PREFIX"),
+            ("10.0.0.0/", "ADDRESS/PREFIX"),
+            ("10.0.0.0/+8", "ADDRESS/PREFIX"),
+            ("10.0.0/8", "ADDRESS/PREFIX"),
+            ("10.0.0.0/33", "0 to 32"),
+            ("'::/129'", "0 to 128"),
+            ("example.org/32", "ADDRESS/PREFIX"),
+        ] {
+            check(&egress(&format!("{{cidr: {cidr}}}")), "cidr", "network.egress[0].cidr", help);
+        }
+        let port = |port: &str| egress(&format!("{{cidr: 10.0.0.0/8, ports: [{port}]}}"));
+        check(&port("0"), "port", "network.egress[0].ports[0]", "1 to 65535");
+        check(&port("65536"), "port", "network.egress[0].ports[0]", "1 to 65535");
+        check(&port("http"), "wrong-type", "network.egress[0].ports[0]", "a port number");
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(text in "(?s)((network: \\{egress: \\[\\{cidr: '[0-9a-f.:]{0,20}/[0-9]{1,4}'\\}\\]\\})|.{0,100})") {
+            let checked = parse_workspace("workspace.yaml", text.as_bytes());
+            prop_assert!(checked.is_valid() || !checked.diagnostics.is_empty());
+        }
+    }
+}
