@@ -12,6 +12,8 @@
 //! 2. [`adapters`] one outside system each
 //! 3. [`pipeline`] one file per arrow, and the pairs of ends (cluster or local)
 //! 4. the fronts: [`cli`] for authors and scripts, [`controller`] for a cluster, [`backend`] inside every step image
+//!
+//! Beside the layers, [`failpoint`] names the crash points of the tests.
 
 #[cfg(feature = "platform")]
 pub mod adapters;

@@ -1,3 +1,11 @@
 //! The one integration binary: every file here is declared, and every real part it needs is really there.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "what a test cannot do without, it may fail on and talk about"
+)]
 
+mod architecture;
+mod backend;
 mod support;

@@ -1,3 +1,5 @@
+//! Plans of every kind of change, and the refusals.
+
 use serde_json::json;
 
 use super::*;

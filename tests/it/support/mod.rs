@@ -1,1 +1,5 @@
 //! Real parts for the tests: programs found or built here, each stopped when its value is dropped.
+
+pub mod platform;
+pub mod rust_source;
+pub mod wait;
