@@ -3,6 +3,7 @@
 //! A verb parses its flags, calls the pipeline and prints; decisions live below.
 
 pub mod context;
+pub mod diagnostics;
 pub mod failure;
 pub mod printer;
 
