@@ -8,4 +8,5 @@
 
 mod architecture;
 mod backend;
+mod examples;
 mod support;
