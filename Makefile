@@ -1,0 +1,88 @@
+# The ways into this repository. `make` alone lists them.
+# CARGO_TARGET_DIR is honoured; built tools go to WORKSHOP_TEST_CACHE, outside the checkout.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+CACHE := $(or $(WORKSHOP_TEST_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/workshop-platform)
+WORKSHOP := $(TARGET)/release/workshop
+# What `make up` runs; e.g. make up SOURCES=../my-workshops ARGUMENTS="--state /tmp/state"
+SOURCES ?= examples/workshops
+ARGUMENTS ?=
+# Narrows `make test`, e.g. make test TESTS="--test it backend"
+TESTS ?=
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
+
+.PHONY: build
+build: ## install what building needs, build both programs and the platform beside `workshop`
+	@hack/deps build
+	cargo build --quiet --release --locked
+	hack/platform $(TARGET)
+	echo "$(WORKSHOP)"
+
+.PHONY: backend
+backend: ## build the static backend only, and the platform directories beside debug and release programs
+	@hack/deps build
+	hack/platform $(TARGET)
+
+.PHONY: up
+up: build ## build, then import, compile and watch the examples on this machine
+	@hack/deps run
+	hack/seed-busybox $(WORKSHOP) $(ARGUMENTS)
+	exec $(WORKSHOP) up $(ARGUMENTS) $(SOURCES)
+
+.PHONY: test
+test: ## install what tests need, then run all of them on real parts
+	@hack/deps build test
+	# The test cluster is built from Go modules while cargo fetches and compiles.
+	log=$$(mktemp)
+	hack/control-plane/control-plane build node >"$$log" 2>&1 & cluster=$$!
+	trap 'kill $$cluster 2>/dev/null || true; rm -f "$$log"' EXIT
+	cargo test --quiet --no-run --locked --all-features
+	hack/platform $(TARGET)
+	wait $$cluster || { status=$$?; cat "$$log" >&2; exit $$status; }
+	cargo test --locked --all-features $(TESTS)
+
+.PHONY: ci
+ci: ## everything that a change must pass
+	@hack/deps build test
+	# Started first, because it takes longest; `make test` waits for the same build.
+	hack/control-plane/control-plane build node >/dev/null 2>&1 & cluster=$$!
+	trap 'kill $$cluster 2>/dev/null || true' EXIT
+	$(MAKE) lint
+	$(MAKE) test
+	$(MAKE) deny
+
+.PHONY: lint
+lint: ## formatting and clippy, warnings denied
+	@cargo fmt --check
+	cargo clippy --quiet --locked --all-targets --all-features -- -D warnings
+	# The two programs as they are shipped: a warning may hide behind a feature.
+	cargo clippy --quiet --locked -- -D warnings
+	cargo clippy --quiet --locked --no-default-features --features backend -- -D warnings
+
+.PHONY: deny
+deny: ## licences, banned crates, sources and, where the database can be fetched, advisories
+	@hack/deny $(CACHE)
+
+.PHONY: bench
+bench: ## measure the figures of docs/benchmarks.md in release builds
+	@hack/deps build test
+	hack/control-plane/control-plane build
+	hack/platform $(TARGET)
+	cargo bench --quiet --locked $(BENCHES)
+
+.PHONY: fmt
+fmt: ## format the sources
+	@cargo fmt
+
+.PHONY: clean
+clean: ## remove what cargo built here; built tools stay in the cache
+	@cargo clean
