@@ -1,2 +1,3 @@
 //! Layer 2: one outside system each; none imports another.
+pub mod artifact;
 pub mod store;

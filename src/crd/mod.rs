@@ -143,7 +143,9 @@ mod tests {
     #[test]
     fn no_printer_column_shows_a_secret() {
         for kind in Kind::ALL {
-            for column in kind.definition()["spec"]["versions"][0]["additionalPrinterColumns"].as_array().expect("columns") {
+            for column in
+                kind.definition()["spec"]["versions"][0]["additionalPrinterColumns"].as_array().expect("columns")
+            {
                 let path = column["jsonPath"].as_str().expect("a path").to_lowercase();
                 assert!(!path.contains("secret") && !path.contains("token"), "{kind}: {path}");
             }

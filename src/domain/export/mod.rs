@@ -76,3 +76,5 @@ pub fn is_layout_file(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub use tests::any_definition;

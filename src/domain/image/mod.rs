@@ -63,7 +63,9 @@ pub enum ImageError {
         diff_ids: usize,
     },
     /// Too many layers to be mounted.
-    #[error("the image would have {0} layers; container runtimes take at most {MAX_LAYERS}: put several steps' commands together, or flatten the base")]
+    #[error(
+        "the image would have {0} layers; container runtimes take at most {MAX_LAYERS}: put several steps' commands together, or flatten the base"
+    )]
     TooManyLayers(usize),
     /// No image for the architecture in the index.
     #[error("the image is not available for linux/{architecture} (it is for {available})")]
@@ -314,20 +316,15 @@ fn layer_media_type(media_type: &str) -> Result<String, ImageError> {
         "application/vnd.docker.image.rootfs.diff.tar.gzip" => LAYER_GZIP.to_owned(),
         "application/vnd.docker.image.rootfs.diff.tar.zstd" => "application/vnd.oci.image.layer.v1.tar+zstd".to_owned(),
         "application/vnd.docker.image.rootfs.diff.tar" => "application/vnd.oci.image.layer.v1.tar".to_owned(),
-        LAYER_GZIP
-        | "application/vnd.oci.image.layer.v1.tar"
-        | "application/vnd.oci.image.layer.v1.tar+zstd" => media_type.to_owned(),
+        LAYER_GZIP | "application/vnd.oci.image.layer.v1.tar" | "application/vnd.oci.image.layer.v1.tar+zstd" => {
+            media_type.to_owned()
+        }
         other => return Err(ImageError::LayerType(other.to_owned())),
     })
 }
 
 impl From<&LayerBlob> for Descriptor {
     fn from(blob: &LayerBlob) -> Self {
-        Self {
-            media_type: LAYER_GZIP.to_owned(),
-            digest: blob.digest,
-            size: blob.size,
-            annotations: BTreeMap::new(),
-        }
+        Self { media_type: LAYER_GZIP.to_owned(), digest: blob.digest, size: blob.size, annotations: BTreeMap::new() }
     }
 }

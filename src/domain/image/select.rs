@@ -44,8 +44,7 @@ struct Platform {
 
 /// Tells what a manifest describes; the media type decides, and where it is left out, the fields.
 pub fn manifest_kind(bytes: &[u8]) -> Result<ManifestKind, ImageError> {
-    let shape: Shape =
-        serde_json::from_slice(bytes).map_err(|source| ImageError::Json { what: "manifest", source })?;
+    let shape: Shape = serde_json::from_slice(bytes).map_err(|source| ImageError::Json { what: "manifest", source })?;
     Ok(match shape.media_type.as_deref() {
         Some(MANIFEST | DOCKER_MANIFEST) => ManifestKind::Image,
         Some(INDEX | DOCKER_LIST) => ManifestKind::Index,

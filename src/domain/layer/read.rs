@@ -128,9 +128,8 @@ fn convert(raw: &mut tar::Entry<'_, impl Read>) -> io::Result<Result<Option<Entr
             .map(|bytes| bytes.into_owned())
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("a {what} without a target")))
     };
-    let device = || -> io::Result<(u32, u32)> {
-        Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
-    };
+    let device =
+        || -> io::Result<(u32, u32)> { Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0))) };
     let kind = match kind {
         EntryType::Directory => Kind::Directory,
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse if written.ends_with(b"/") => Kind::Directory,

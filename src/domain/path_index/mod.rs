@@ -168,10 +168,9 @@ impl PathIndex {
     pub fn resolve_directory(&self, target: &str) -> Result<Placement, PlaceError> {
         let placement = self.walk(target, true)?;
         match self.nodes.get(placement.path.as_bytes()) {
-            Some(Node::Leaf | Node::Link(_)) => Err(PlaceError::ParentIsFile {
-                path: target.to_owned(),
-                parent: format!("/{}", placement.path),
-            }),
+            Some(Node::Leaf | Node::Link(_)) => {
+                Err(PlaceError::ParentIsFile { path: target.to_owned(), parent: format!("/{}", placement.path) })
+            }
             _ => Ok(placement),
         }
     }
