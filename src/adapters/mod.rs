@@ -1,3 +1,5 @@
 //! Layer 2: one outside system each; none imports another.
 pub mod artifact;
+
+pub mod folder;
 pub mod store;

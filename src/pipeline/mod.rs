@@ -1,1 +1,3 @@
 //! Layer 3: one file per arrow of the data flow, and the pairs of ends.
+
+pub mod source;
