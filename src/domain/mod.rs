@@ -17,6 +17,7 @@ pub mod export;
 pub mod goss;
 pub mod ignore;
 pub mod image;
+pub mod key;
 pub mod layer;
 pub mod names;
 pub mod object;
