@@ -119,7 +119,7 @@ mod tests {
     fn problems_are_counted_in_words() {
         let (error, warning) = (Diagnostic::error("a", "f", "m"), Diagnostic::warning("a", "f", "m"));
         assert_eq!(count(&[]), "");
-        assert_eq!(count(&[error.clone()]), "1 error");
+        assert_eq!(count(std::slice::from_ref(&error)), "1 error");
         assert_eq!(count(&[error.clone(), error, warning]), "2 errors, 1 warning");
     }
 }

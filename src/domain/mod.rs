@@ -10,6 +10,7 @@
 pub mod clash;
 pub mod definition;
 pub mod diagnostic;
+pub mod diff;
 pub mod digest;
 pub mod discover;
 pub mod duration;

@@ -14,6 +14,10 @@ use crate::domain::yaml::{self, Kind, Mapping, Node, Problems, shorten};
 /// The most files that the sources of one step may come to.
 const MAX_FILES: usize = 100_000;
 
+/// The most steps and the longest one-line text that a template in a cluster may have.
+const MAX_STEPS: usize = 200;
+const MAX_TEXT: usize = 1024;
+
 const CONTENT_FIELDS: [&str; 3] = ["files", "env", "commands"];
 
 /// Reads the recipe `bytes`; `tree` is the workshop's directory, in which the sources are looked up.
@@ -72,6 +76,11 @@ impl Reader<'_> {
             self.problems.error("control-character", node.place, &field, message, "write it on one line");
             return None;
         }
+        if text.chars().count() > MAX_TEXT {
+            let message = format!("`{key}` is longer than {MAX_TEXT} characters");
+            self.problems.error("too-long", node.place, &field, message, "shorten it");
+            return None;
+        }
         Some((node, text))
     }
 
@@ -115,6 +124,10 @@ impl Reader<'_> {
         if nodes.is_empty() {
             let help = "add a step: `- id: …` with a `title: …`";
             self.problems.error("no-steps", node.place, "steps", "the recipe has no steps", help);
+        }
+        if nodes.len() > MAX_STEPS {
+            let message = format!("the recipe has {} steps, more than {MAX_STEPS}", nodes.len());
+            self.problems.error("too-many-steps", node.place, "steps", message, "divide it into several workshops");
         }
         let mut ids = HashSet::new();
         let known = ["id", "title", "files", "env", "commands"];
