@@ -2,5 +2,5 @@
 
 pub mod artifact;
 pub mod folder;
-pub mod runtime;
 pub mod store;
+pub mod watch;
