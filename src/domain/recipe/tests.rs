@@ -144,7 +144,7 @@ fn what_no_template_could_hold_is_refused() {
     let step = |id: usize| format!("- {{id: s{id}, title: S}}\n");
     let steps = |number: usize| format!("{HEAD}steps:\n{}", (0..number).map(step).collect::<String>());
     check(&steps(200), &[]);
-    check(&steps(201), &["too-many-steps 5:1 steps"]);
+    check(&steps(201), &["too-many-steps 5:3 steps"]);
     let titled = |length: usize| format!("{HEAD}steps: [{{id: a, title: {}}}]\n", "é".repeat(length));
     check(&titled(1024), &[]);
     check(&titled(1025), &["too-long 4:24 steps[0].title"]);
