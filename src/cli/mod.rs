@@ -4,7 +4,10 @@
 
 pub mod context;
 pub mod diagnostics;
+pub mod export;
 pub mod failure;
+pub mod fmt;
+pub mod import;
 pub mod printer;
 
 use std::path::PathBuf;
@@ -58,6 +61,12 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Write a workshop's directory as one artifact file
+    Import(import::Args),
+    /// Write an artifact file as the YAML and text files of an export
+    Export(export::Args),
+    /// Rewrite exports in their canonical form
+    Fmt(fmt::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -88,6 +97,9 @@ pub async fn main() -> ExitCode {
 
 async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
     match verb {
+        Verb::Import(args) => import::run(args, context).await,
+        Verb::Export(args) => export::run(args, context).await,
+        Verb::Fmt(args) => fmt::run(args, context).await,
         Verb::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "workshop", &mut text);

@@ -5,7 +5,7 @@
 
 use super::definition::Definition;
 use super::diagnostic::{Checked, Diagnostic};
-use super::export::{self, Facts, State, StepFacts, compose};
+use super::export::{self, Facts, Layout, State, StepFacts, compose};
 use super::goss::check_goss;
 use super::names::WorkshopId;
 use super::recipe::{self, Recipe, parse_recipe};
@@ -31,6 +31,8 @@ pub struct Workshop {
     pub roster: Option<Roster>,
     /// The rows of its artifact.
     pub definition: Definition,
+    /// How its export is laid out.
+    pub layout: Layout,
     /// Runtime rows that the export carries: for `workshop import` only, never published.
     pub state: State,
 }
@@ -113,6 +115,9 @@ pub fn read_workshop(path: &str, tree: &FileTree, tag: Option<&str>, registry: O
     if let (Some(Some(roster)), Some(definition)) = (&roster, &definition) {
         reader.check_roster(roster, definition, roster_text.unwrap_or_default());
     }
+    if let (Some(export), Some(definition)) = (&export, &definition) {
+        reader.check_state(&export.state, definition);
+    }
     let state = export.as_mut().map(|export| std::mem::take(&mut export.state)).unwrap_or_default();
     let value = match (definition, workspace) {
         (Some(definition), Some(workspace)) => Some(Workshop {
@@ -122,6 +127,7 @@ pub fn read_workshop(path: &str, tree: &FileTree, tag: Option<&str>, registry: O
             workspace,
             roster: roster.flatten(),
             definition,
+            layout: export.as_ref().map(|export| export.layout).unwrap_or_default(),
             state,
         }),
         _ => None,
@@ -170,6 +176,15 @@ impl<'a> Reader<'a> {
         let is_valid = checked.is_valid();
         self.diagnostics.extend(checked.diagnostics);
         checked.value.filter(|_| is_valid)
+    }
+
+    fn check_state(&mut self, state: &State, definition: &Definition) {
+        for row in state.runtime.iter().filter(|row| definition.step(&row.step_id).is_none()) {
+            let file = self.name(&format!("{EXPORT}/{}", export::state::RUNTIME));
+            let message =
+                format!("workspace \"{}\" is in step \"{}\", which is no step", row.workspace_id, row.step_id);
+            self.diagnostics.push(Diagnostic::error("unknown-step", file, message).help("remove the row"));
+        }
     }
 
     fn check_roster(&mut self, roster: &Roster, definition: &Definition, text: &[u8]) {

@@ -14,6 +14,7 @@ mod tree;
 pub use compose::{Facts, StepFacts};
 pub use fields::{Export, NavigationFields, Placed, StepFields, WorkshopFields};
 pub use state::{CustomRow, RuntimeRow, State};
+pub use tree::FOLDER as STEPS_FOLDER;
 
 use super::definition::Definition;
 use super::diagnostic::Checked;
@@ -68,10 +69,16 @@ pub fn parse<'a>(prefix: &str, tree: &'a FileTree) -> Checked<Export<'a>> {
 pub fn is_layout_file(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     match parts[..] {
-        [file] => file == WORKSHOP_FILE || tables::FILES.contains(&file) || state::FILES.contains(&file),
-        [tree::FOLDER, _, file] => tree::FILES.contains(&file),
+        [file] => file == WORKSHOP_FILE || tables::FILES.contains(&file) || is_state_file(file),
+        [STEPS_FOLDER, _, file] => tree::FILES.contains(&file),
         _ => false,
     }
+}
+
+/// True when `path` holds rows of the runtime tables.
+#[must_use]
+pub fn is_state_file(path: &str) -> bool {
+    state::FILES.contains(&path)
 }
 
 #[cfg(test)]

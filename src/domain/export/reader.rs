@@ -10,7 +10,7 @@ use crate::domain::tree::{FileTree, TreeEntry};
 use crate::domain::yaml::{self, Document, Node, Problems};
 
 use super::fields::Placed;
-use super::{ASSETS, Layout, state, tables, tree};
+use super::{ASSETS, Layout, WORKSHOP_FILE, state, tables, tree};
 
 /// The first bytes of what Git LFS leaves in place of a file.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1";
@@ -135,7 +135,8 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let name = path.rsplit('/').next().unwrap_or(path);
-            let nearest = yaml::nearest(name, expected).or_else(|| yaml::nearest(name, &state::FILES));
+            let nearest =
+                [expected, &[WORKSHOP_FILE], &state::FILES].into_iter().find_map(|it| yaml::nearest(name, it));
             let help = match nearest {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => format!("remove it, or move files that learners should see to `{ASSETS}/`"),

@@ -10,7 +10,8 @@ use super::emit::{EmitError, emit};
 use super::reader::Reader;
 use super::tables::{optional, read_rows, required};
 
-const RUNTIME: &str = "runtime_state.yaml";
+/// The file of `runtime_state`.
+pub const RUNTIME: &str = "runtime_state.yaml";
 const CUSTOM: &str = "custom_state.yaml";
 /// The files of both tables, in either layout.
 pub const FILES: [&str; 2] = [RUNTIME, CUSTOM];

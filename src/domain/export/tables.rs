@@ -18,8 +18,8 @@ use super::{SCHEMA, WORKSHOP_FILE};
 pub const STEPS: &str = "steps.yaml";
 const METADATA: &str = "step_metadata.yaml";
 const NAVIGATION: &str = "navigation.yaml";
-/// The files of this layout.
-pub const FILES: [&str; 4] = [STEPS, METADATA, NAVIGATION, WORKSHOP_FILE];
+/// The files of this layout besides `workshop.yaml`.
+pub const FILES: [&str; 3] = [STEPS, METADATA, NAVIGATION];
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

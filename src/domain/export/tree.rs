@@ -23,7 +23,7 @@ const STEP: &str = "step.yaml";
 const CONTENT: &str = "content.md";
 const GOSS: &str = "goss.yaml";
 /// The files of a step's folder.
-pub const FILES: [&str; 4] = [STEP, CONTENT, GOSS, WORKSHOP_FILE];
+pub const FILES: [&str; 3] = [STEP, CONTENT, GOSS];
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
