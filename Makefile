@@ -74,7 +74,7 @@ deny: ## licences, banned crates, sources and, where the database can be fetched
 
 .PHONY: bench
 bench: ## measure the figures of docs/benchmarks.md in release builds
-	@hack/deps build test
+	@hack/deps build bench
 	hack/control-plane/control-plane build
 	hack/platform $(TARGET)
 	cargo bench --quiet --locked $(BENCHES)
