@@ -2,5 +2,6 @@
 
 pub mod artifact;
 pub mod folder;
+pub mod git;
 pub mod store;
 pub mod watch;

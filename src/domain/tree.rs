@@ -210,7 +210,8 @@ impl FileTree {
 }
 
 /// Hashes an object as Git does: `<kind> <size>\0<body>`.
-fn object_id(kind: &str, body: &[u8]) -> ObjectId {
+#[must_use]
+pub fn object_id(kind: &str, body: &[u8]) -> ObjectId {
     let mut hasher = Sha1::new();
     hasher.update(format!("{kind} {}\0", body.len()));
     hasher.update(body);
