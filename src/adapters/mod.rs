@@ -3,5 +3,7 @@
 pub mod artifact;
 pub mod folder;
 pub mod git;
+pub mod layout;
+pub mod registry;
 pub mod store;
 pub mod watch;

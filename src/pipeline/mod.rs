@@ -1,6 +1,8 @@
 //! Layer 3: one file per arrow of the data flow, and the pairs of ends.
 
+pub mod base;
 pub mod export;
+pub mod image_end;
 pub mod import;
 pub mod platform;
 pub mod source;

@@ -10,7 +10,7 @@ mod read;
 mod write;
 
 pub use read::{LayerReadError, Limits, decompress, read_entries};
-pub use write::{LayerBlob, LayerError, LayerWriter};
+pub use write::{Compressor, LayerBlob, LayerError, LayerWriter, Workers};
 
 /// Media type of the layers that are written here.
 pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
 
 use flate2::{Compression, GzBuilder};
 use sha2::{Digest as _, Sha256};
@@ -69,29 +69,32 @@ pub struct LayerBlob {
     pub tar_size: u64,
 }
 
+/// Where members are compressed; it changes the speed, never the bytes.
+#[derive(Debug, Clone, Copy)]
+pub enum Workers {
+    /// Here, one after the other.
+    Here,
+    /// Up to `count` at a time, each where `spawn` runs it.
+    Spawn {
+        /// The most members at a time.
+        count: usize,
+        /// Runs a job beside the caller, such as on a new thread.
+        spawn: fn(Box<dyn FnOnce() + Send>),
+    },
+}
+
 /// Writes entries as a gzip-compressed tar to `W`, hashing both forms.
 pub struct LayerWriter<W: Write> {
-    members: Members<W>,
+    members: Compressor<W>,
     epoch: u64,
     last: Option<Entry>,
     entries: u64,
 }
 
 impl<W: Write> LayerWriter<W> {
-    /// A layer that no time stamp later than `epoch` (seconds since 1970) gets into, compressed by up to `threads`
-    /// threads.
-    pub fn new(out: W, epoch: u64, threads: usize) -> Self {
-        let members = Members {
-            out,
-            diff: Sha256::new(),
-            blob: Sha256::new(),
-            size: 0,
-            tar_size: 0,
-            current: Vec::with_capacity(MEMBER),
-            running: VecDeque::new(),
-            threads: threads.max(1),
-        };
-        Self { members, epoch, last: None, entries: 0 }
+    /// A layer that no time stamp later than `epoch` (seconds since 1970) gets into, compressed where `workers` says.
+    pub fn new(out: W, epoch: u64, workers: Workers) -> Self {
+        Self { members: Compressor::new(out, workers), epoch, last: None, entries: 0 }
     }
 
     /// The number of entries so far: an empty layer is left out of an image.
@@ -252,19 +255,33 @@ fn extend(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     records.push(b'\n');
 }
 
-/// The compressed side: collects tar bytes into members, compresses them on threads, writes them in order.
-struct Members<W: Write> {
+/// The compressed side of a layer: takes the bytes of a tar, writes them as deterministic gzip members, hashes both.
+pub struct Compressor<W: Write> {
     out: W,
     diff: Sha256,
     blob: Sha256,
     size: u64,
     tar_size: u64,
     current: Vec<u8>,
-    running: VecDeque<JoinHandle<io::Result<Vec<u8>>>>,
-    threads: usize,
+    running: VecDeque<Receiver<io::Result<Vec<u8>>>>,
+    workers: Workers,
 }
 
-impl<W: Write> Members<W> {
+impl<W: Write> Compressor<W> {
+    /// A compressor that writes to `out`.
+    pub fn new(out: W, workers: Workers) -> Self {
+        Self {
+            out,
+            diff: Sha256::new(),
+            blob: Sha256::new(),
+            size: 0,
+            tar_size: 0,
+            current: Vec::with_capacity(MEMBER),
+            running: VecDeque::new(),
+            workers,
+        }
+    }
+
     fn pad(&mut self) -> io::Result<()> {
         let over = (self.tar_size % 512) as usize;
         if over == 0 { Ok(()) } else { self.write_all(&[0; 512][over..]) }
@@ -272,19 +289,22 @@ impl<W: Write> Members<W> {
 
     fn start_member(&mut self) -> io::Result<()> {
         let bytes = std::mem::replace(&mut self.current, Vec::with_capacity(MEMBER));
-        if self.threads == 1 {
+        let Workers::Spawn { count, spawn } = self.workers else {
             return self.put(&compress(&bytes)?);
+        };
+        if self.running.len() >= count.max(1) {
+            self.put_first()?;
         }
-        if self.running.len() == self.threads {
-            self.join_first()?;
-        }
-        self.running.push_back(std::thread::spawn(move || compress(&bytes)));
+        let (sender, receiver) = channel();
+        // Nobody listens any more when the layer was given up.
+        spawn(Box::new(move || drop(sender.send(compress(&bytes)))));
+        self.running.push_back(receiver);
         Ok(())
     }
 
-    fn join_first(&mut self) -> io::Result<()> {
+    fn put_first(&mut self) -> io::Result<()> {
         if let Some(first) = self.running.pop_front() {
-            let member = first.join().map_err(|_| io::Error::other("compressing a layer panicked"))??;
+            let member = first.recv().map_err(|_| io::Error::other("a worker that compressed the layer died"))??;
             self.put(&member)?;
         }
         Ok(())
@@ -296,9 +316,10 @@ impl<W: Write> Members<W> {
         self.out.write_all(member)
     }
 
-    fn finish(mut self) -> Result<(W, LayerBlob), LayerError> {
+    /// Ends the blob and gives back what it was written to.
+    pub fn finish(mut self) -> Result<(W, LayerBlob), LayerError> {
         while !self.running.is_empty() {
-            self.join_first()?;
+            self.put_first()?;
         }
         if !self.current.is_empty() {
             let last = compress(&self.current)?;
@@ -315,7 +336,7 @@ impl<W: Write> Members<W> {
     }
 }
 
-impl<W: Write> Write for Members<W> {
+impl<W: Write> Write for Compressor<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = bytes.len().min(MEMBER - self.current.len());
         let bytes = &bytes[..taken];
