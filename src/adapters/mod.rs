@@ -1,6 +1,7 @@
 //! Layer 2: one outside system each; none imports another.
 
 pub mod artifact;
+pub mod cluster;
 pub mod folder;
 pub mod git;
 pub mod layout;
