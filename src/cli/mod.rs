@@ -3,6 +3,7 @@
 //! A verb parses its flags, calls the pipeline and prints; decisions live below.
 
 pub mod context;
+pub mod crds;
 pub mod diagnostics;
 pub mod export;
 pub mod failure;
@@ -67,6 +68,8 @@ enum Verb {
     Export(export::Args),
     /// Rewrite exports in their canonical form
     Fmt(fmt::Args),
+    /// Print the definitions of the custom resources, for kubectl apply -f -
+    Crds(crds::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -100,6 +103,7 @@ async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Import(args) => import::run(args, context).await,
         Verb::Export(args) => export::run(args, context).await,
         Verb::Fmt(args) => fmt::run(args, context).await,
+        Verb::Crds(args) => crds::run(args, context).await,
         Verb::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "workshop", &mut text);

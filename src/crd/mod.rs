@@ -13,11 +13,13 @@ pub mod repository;
 pub mod schema;
 pub mod settings;
 pub mod template;
+pub mod validate;
 
 pub use instance::{WorkspaceInstance, WorkspaceInstanceSpec, WorkspaceInstanceStatus};
 pub use repository::{WorkshopRepository, WorkshopRepositorySpec, WorkshopRepositoryStatus};
 pub use settings::WorkspaceSettings;
 pub use template::{WorkspaceTemplate, WorkspaceTemplateSpec, WorkspaceTemplateStatus};
+pub use validate::{Violation, validate};
 
 /// The API group of every kind.
 pub const GROUP: &str = "workshop.platform";
@@ -42,9 +44,6 @@ pub enum Kind {
 impl Kind {
     /// All kinds, in the order in which they are shown.
     pub const ALL: [Self; 3] = [Self::WorkshopRepository, Self::WorkspaceTemplate, Self::WorkspaceInstance];
-
-    /// The kinds that a sync makes: one list drives apply, watch and prune.
-    pub const OWNED: [Self; 2] = [Self::WorkspaceTemplate, Self::WorkspaceInstance];
 
     /// The name in `kind`.
     #[must_use]

@@ -226,7 +226,7 @@ pub enum DeletionPolicy {
 }
 
 /// How images are made and where they go.
-#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Compile {
     /// Job compiles in Kubernetes Jobs, Inline inside the controller. Left out: what the controller can do.
@@ -269,6 +269,20 @@ pub struct Compile {
     #[schemars(schema_with = "schema::duration")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("must be at least 1s"))]
     pub timeout: Option<String>,
+}
+
+impl Default for Compile {
+    fn default() -> Self {
+        Self {
+            mode: None,
+            registry: None,
+            pull_registry: None,
+            secret_ref: None,
+            insecure: false,
+            network: true,
+            timeout: None,
+        }
+    }
 }
 
 /// Where a compile runs.

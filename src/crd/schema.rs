@@ -37,6 +37,9 @@ pub fn remove_nullable(schema: &mut Value) {
         Value::Object(map) => {
             if map.get("nullable").is_some_and(Value::is_boolean) {
                 map.shift_remove("nullable");
+                if let Some(Value::Array(values)) = map.get_mut("enum") {
+                    values.retain(|value| !value.is_null());
+                }
             }
             map.values_mut().for_each(remove_nullable);
         }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::schema;
+use crate::domain::workspace::{self, Workspace};
 
 /// How a workspace runs; the fields of workspace.yaml.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -238,4 +239,118 @@ pub struct Record {
     /// The commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commands: Option<bool>,
+}
+
+/// The wire form of a workshop's workspace file, every field set.
+impl From<&Workspace> for WorkspaceSettings {
+    fn from(workspace: &Workspace) -> Self {
+        // Without `..`: a field that is added to the file cannot be forgotten here.
+        let Workspace { lifecycle, isolation, network, cluster, resources, access, checks, record } = workspace;
+        let workspace::Lifecycle { mode, ttl, idle_suspend, idle_timeout, persist } = lifecycle;
+        let lifecycle = Lifecycle {
+            mode: Some(match mode {
+                workspace::LifecycleMode::Persistent => LifecycleMode::Persistent,
+                workspace::LifecycleMode::Ephemeral => LifecycleMode::Ephemeral,
+            }),
+            ttl: Some(ttl.to_string()),
+            idle_suspend: Some(*idle_suspend),
+            idle_timeout: Some(idle_timeout.to_string()),
+            persist: persist.as_ref().map(ToString::to_string),
+        };
+        let workspace::Isolation { mode, runtime_class, user } = isolation;
+        let isolation = Isolation {
+            mode: Some(match mode {
+                workspace::IsolationMode::Individual => IsolationMode::Individual,
+                workspace::IsolationMode::Team => IsolationMode::Team,
+            }),
+            runtime_class: runtime_class.clone(),
+            user: Some(match user {
+                workspace::User::Learner => LearnerUser::Learner,
+                workspace::User::Root => LearnerUser::Root,
+            }),
+        };
+        let workspace::Network { egress } = network;
+        let network = Network {
+            egress: egress.as_ref().map(|rules| {
+                rules
+                    .iter()
+                    .map(|workspace::EgressRule { cidr, ports }| Egress {
+                        cidr: cidr.clone(),
+                        ports: ports.iter().map(|port| i32::from(*port)).collect(),
+                    })
+                    .collect()
+            }),
+        };
+        let workspace::Cluster { mode, version } = cluster;
+        let cluster = NestedCluster {
+            mode: Some(match mode {
+                workspace::ClusterMode::None => ClusterMode::None,
+                workspace::ClusterMode::PerWorkspace => ClusterMode::PerWorkspace,
+                workspace::ClusterMode::Shared => ClusterMode::Shared,
+            }),
+            version: version.clone(),
+        };
+        let workspace::Resources { cpu, memory } = resources;
+        let resources = Resources { cpu: Some(cpu.to_string()), memory: Some(memory.to_string()) };
+        let workspace::Access { web_terminal, editor, files, browser } = access;
+        let workspace::WebTerminal { enabled, shell, server } = web_terminal;
+        let switch = |switch: &workspace::Switch| Some(Switch { enabled: Some(switch.enabled) });
+        let access = Access {
+            web_terminal: Some(WebTerminal {
+                enabled: Some(*enabled),
+                shell: shell.clone(),
+                server: Some(match server {
+                    workspace::TerminalServer::Builtin => TerminalServer::Builtin,
+                    workspace::TerminalServer::Ttyd => TerminalServer::Ttyd,
+                }),
+            }),
+            editor: switch(editor),
+            files: switch(files),
+            browser: switch(browser),
+        };
+        let workspace::Checks { engine } = checks;
+        let checks = Checks {
+            engine: Some(match engine {
+                workspace::CheckEngine::Builtin => ChecksEngine::Builtin,
+                workspace::CheckEngine::Goss => ChecksEngine::Goss,
+            }),
+        };
+        let workspace::Record { session, commands } = record;
+        let record = Record { session: Some(*session), commands: Some(*commands) };
+        Self {
+            lifecycle: Some(lifecycle),
+            isolation: Some(isolation),
+            network: Some(network),
+            cluster: Some(cluster),
+            resources: Some(resources),
+            access: Some(access),
+            checks: Some(checks),
+            record: Some(record),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_form_is_the_form_of_the_file() {
+        let workspace = Workspace {
+            network: workspace::Network {
+                egress: Some(vec![workspace::EgressRule { cidr: "10.0.0.0/8".into(), ports: vec![443] }]),
+            },
+            lifecycle: workspace::Lifecycle {
+                persist: Some("1Gi".parse().expect("a quantity")),
+                ..workspace::Lifecycle::default()
+            },
+            ..Workspace::default()
+        };
+        for workspace in [Workspace::default(), workspace] {
+            assert_eq!(
+                serde_json::to_value(WorkspaceSettings::from(&workspace)).expect("JSON"),
+                serde_json::to_value(&workspace).expect("JSON"),
+            );
+        }
+    }
 }

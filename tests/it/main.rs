@@ -9,4 +9,5 @@
 mod architecture;
 mod backend;
 mod examples;
+mod generated;
 mod support;
