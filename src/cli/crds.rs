@@ -22,14 +22,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             let definitions: Vec<_> = Kind::ALL.into_iter().map(Kind::definition).collect();
             context.printer.json(&serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": definitions }));
         } else {
-            let documents: Vec<String> =
-                Kind::ALL.into_iter().map(build_document).collect::<Result<_, _>>()?;
+            let documents: Vec<String> = Kind::ALL.into_iter().map(build_document).collect::<Result<_, _>>()?;
             context.printer.data(&documents.concat());
         }
         return Ok(Exit::Done);
     };
-    std::fs::create_dir_all(&directory)
-        .map_err(|error| Failure::outside(format!("failed to make the directory \"{}\"", directory.display()), error))?;
+    std::fs::create_dir_all(&directory).map_err(|error| {
+        Failure::outside(format!("failed to make the directory \"{}\"", directory.display()), error)
+    })?;
     for kind in Kind::ALL {
         let path = directory.join(format!("{}.yaml", kind.plural()));
         std::fs::write(&path, build_document(kind)?)

@@ -86,7 +86,7 @@ impl Kind {
             Self::WorkspaceInstance => WorkspaceInstance::crd(),
         };
         let mut value = serde_json::to_value(definition).expect("a definition is plain data with text keys");
-        schema::remove_nullable(&mut value);
+        schema::clean(&mut value);
         value
     }
 }

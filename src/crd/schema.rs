@@ -31,8 +31,9 @@ pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Removes `nullable`: a field that is not set is left out, and a null is a mistake of the writer.
-pub fn remove_nullable(schema: &mut Value) {
+/// Makes a generated schema what people expect of a definition: no `nullable`, because a field that is not set is
+/// left out and a null is a mistake of the writer; descriptions without the line breaks of the source.
+pub fn clean(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
             if map.get("nullable").is_some_and(Value::is_boolean) {
@@ -41,9 +42,14 @@ pub fn remove_nullable(schema: &mut Value) {
                     values.retain(|value| !value.is_null());
                 }
             }
-            map.values_mut().for_each(remove_nullable);
+            if let Some(Value::String(description)) = map.get_mut("description") {
+                let paragraphs: Vec<String> =
+                    description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+                *description = paragraphs.join("\n\n");
+            }
+            map.values_mut().for_each(clean);
         }
-        Value::Array(items) => items.iter_mut().for_each(remove_nullable),
+        Value::Array(items) => items.iter_mut().for_each(clean),
         _ => {}
     }
 }

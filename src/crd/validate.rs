@@ -95,10 +95,8 @@ fn check_repository(repository: &WorkshopRepository, found: &mut Found) {
     let least = Duration::from_secs(1);
     check_duration(&spec.interval, least, "spec.interval", found);
     check_duration(&spec.timeout, least, "spec.timeout", found);
-    for (text, field) in [
-        (&spec.retry_interval, "spec.retryInterval"),
-        (&spec.compile.timeout, "spec.compile.timeout"),
-    ] {
+    for (text, field) in [(&spec.retry_interval, "spec.retryInterval"), (&spec.compile.timeout, "spec.compile.timeout")]
+    {
         if let Some(text) = text {
             check_duration(text, least, field, found);
         }
@@ -128,11 +126,7 @@ fn check_repository(repository: &WorkshopRepository, found: &mut Found) {
     }
     found.require(spec.paths.len() <= 100, "spec.paths", "must have at most 100 entries");
     let inside = |path: &String| !path.starts_with('/') && !path.split('/').any(|part| part == "..");
-    found.require(
-        spec.paths.iter().all(inside),
-        "spec.paths",
-        "must be relative to the repository's root, without ..",
-    );
+    found.require(spec.paths.iter().all(inside), "spec.paths", "must be relative to the repository's root, without ..");
     for (index, path) in spec.paths.iter().enumerate() {
         found.length(path, 1, 1024, format!("spec.paths[{index}]"));
     }
@@ -143,10 +137,9 @@ fn check_repository(repository: &WorkshopRepository, found: &mut Found) {
         };
         found.require(is_budget, "spec.pruneBudget", "must be a number of at least 0 or a percentage from 0% to 100%");
     }
-    for (registry, field) in [
-        (&spec.compile.registry, "spec.compile.registry"),
-        (&spec.compile.pull_registry, "spec.compile.pullRegistry"),
-    ] {
+    for (registry, field) in
+        [(&spec.compile.registry, "spec.compile.registry"), (&spec.compile.pull_registry, "spec.compile.pullRegistry")]
+    {
         if let Some(registry) = registry {
             found.length(registry, 1, 255, field);
             found.require(
@@ -314,8 +307,10 @@ fn is_registry(text: &str) -> bool {
     let mut parts = text.split('/');
     let host = parts.next().unwrap_or_default();
     let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
-    let is_host = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
-    let is_port = port.is_none_or(|port| (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_host =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    let is_port =
+        port.is_none_or(|port| (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit()));
     let is_word = |word: &str| {
         let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let bytes = word.as_bytes();

@@ -63,7 +63,9 @@ pub enum Error {
         attempt: String,
     },
     /// The kind is unknown to the server.
-    #[error("failed to {attempt}: the cluster does not know the kind, install it with `workshop crds | kubectl apply -f -`")]
+    #[error(
+        "failed to {attempt}: the cluster does not know the kind, install it with `workshop crds | kubectl apply -f -`"
+    )]
     NotServed {
         /// What was attempted.
         attempt: String,
@@ -115,10 +117,17 @@ pub struct Cause {
 }
 
 fn describe(causes: &[Cause]) -> String {
-    let texts: Vec<String> = causes
-        .iter()
-        .map(|cause| if cause.field.is_empty() { cause.message.clone() } else { format!("{}: {}", cause.field, cause.message) })
-        .collect();
+    let texts: Vec<String> =
+        causes
+            .iter()
+            .map(|cause| {
+                if cause.field.is_empty() {
+                    cause.message.clone()
+                } else {
+                    format!("{}: {}", cause.field, cause.message)
+                }
+            })
+            .collect();
     texts.join("; ")
 }
 
@@ -152,16 +161,14 @@ impl Error {
 
 fn from_status(attempt: String, status: Status) -> Error {
     let message = status.message.clone();
-    let (name, reported) =
-        status.details.map(|details| (details.name, details.causes)).unwrap_or_default();
+    let (name, reported) = status.details.map(|details| (details.name, details.causes)).unwrap_or_default();
     match status.code {
         401 => Error::Unauthenticated { attempt },
         403 => Error::Forbidden { attempt, missing: missing_right(&message) },
         404 if name.is_empty() => Error::NotServed { attempt },
         404 => Error::Missing { attempt, message },
         409 => {
-            let conflicts: Vec<_> =
-                reported.iter().filter(|cause| cause.reason == "FieldManagerConflict").collect();
+            let conflicts: Vec<_> = reported.iter().filter(|cause| cause.reason == "FieldManagerConflict").collect();
             if conflicts.is_empty() {
                 return Error::Stale { attempt };
             }
@@ -172,10 +179,8 @@ fn from_status(attempt: String, status: Status) -> Error {
             Error::Conflict { attempt, managers, fields }
         }
         422 | 400 => {
-            let mut causes: Vec<Cause> = reported
-                .into_iter()
-                .map(|cause| Cause { field: cause.field, message: cause.message })
-                .collect();
+            let mut causes: Vec<Cause> =
+                reported.into_iter().map(|cause| Cause { field: cause.field, message: cause.message }).collect();
             if causes.is_empty() {
                 causes.push(Cause { field: String::new(), message });
             }

@@ -55,8 +55,7 @@ impl Cluster {
         let namespace = namespace.map_or_else(|| config.default_namespace.clone(), str::to_owned);
         let server = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(|error| configure(error.to_string()))?;
-        let recorder =
-            kube::runtime::events::Recorder::new(client.clone(), crate::crd::labels::FIELD_MANAGER.into());
+        let recorder = kube::runtime::events::Recorder::new(client.clone(), crate::crd::labels::FIELD_MANAGER.into());
         Ok(Self { client, namespace, server, recorder })
     }
 
@@ -73,11 +72,7 @@ impl Cluster {
     }
 
     /// Runs one request of the client library with the time limit of all requests.
-    async fn call<T>(
-        &self,
-        attempt: &str,
-        request: impl Future<Output = Result<T, kube::Error>>,
-    ) -> Result<T, Error> {
+    async fn call<T>(&self, attempt: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
         match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
             Ok(answer) => answer.map_err(|error| Error::from_kube(attempt, error)),
             Err(_) => Err(Error::timed_out(attempt, REQUEST_TIMEOUT)),
@@ -87,7 +82,10 @@ impl Cluster {
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster").field("server", &self.server).field("namespace", &self.namespace).finish_non_exhaustive()
+        f.debug_struct("Cluster")
+            .field("server", &self.server)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,8 +100,7 @@ async fn read_config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result
         Ok(config) => Ok(config),
         // A context that somebody names is in a kubeconfig, never in a pod.
         Err(error) if context.is_some() => Err(configure(error.to_string())),
-        Err(outside) => Config::incluster().map_err(|inside| {
-            configure(format!("{outside}; and this is no pod of a cluster either: {inside}"))
-        }),
+        Err(outside) => Config::incluster()
+            .map_err(|inside| configure(format!("{outside}; and this is no pod of a cluster either: {inside}"))),
     }
 }

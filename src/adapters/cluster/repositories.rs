@@ -23,12 +23,8 @@ impl Cluster {
             "status": status,
         });
         let parameters = PatchParams::apply(labels::FIELD_MANAGER).force();
-        let target = Target {
-            kind: Kind::WorkshopRepository,
-            namespace: Some(namespace),
-            name,
-            subresource: Some("status"),
-        };
+        let target =
+            Target { kind: Kind::WorkshopRepository, namespace: Some(namespace), name, subresource: Some("status") };
         self.patch(&attempt, &target, &parameters, &Patch::Apply(&manifest)).await.map(drop)
     }
 
@@ -46,8 +42,7 @@ impl Cluster {
         });
         let parameters =
             PatchParams { field_manager: Some(labels::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let target =
-            Target { kind: Kind::WorkshopRepository, namespace: Some(namespace), name, subresource: None };
+        let target = Target { kind: Kind::WorkshopRepository, namespace: Some(namespace), name, subresource: None };
         self.patch(&attempt, &target, &parameters, &Patch::Merge(&patch)).await.map(drop)
     }
 }

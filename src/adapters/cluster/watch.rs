@@ -116,9 +116,7 @@ impl Cluster {
         };
         let objects: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
         let attempt = format!("watch {}", kind.plural());
-        watcher(objects, config)
-            .backoff(Again)
-            .map(move |event| event.map_err(|error| read_error(&attempt, error)))
+        watcher(objects, config).backoff(Again).map(move |event| event.map_err(|error| read_error(&attempt, error)))
     }
 }
 
