@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::domain::digest::{Digest, FramedHasher};
-use crate::domain::layer::{Entry, LayerBlob, LayerError, LayerWriter};
+use crate::domain::layer::{Entry, LayerBlob, LayerError, LayerWriter, Workers};
 use crate::domain::names::FORMAT_VERSION;
 use crate::domain::path_index::{PathIndex, PlaceError};
 
@@ -155,9 +155,9 @@ impl Platform {
         placements: &[Entry],
         out: W,
         epoch: u64,
-        threads: usize,
+        workers: Workers,
     ) -> Result<(W, LayerBlob), LayerError> {
-        let mut writer = LayerWriter::new(out, epoch, threads);
+        let mut writer = LayerWriter::new(out, epoch, workers);
         for entry in placements {
             let content = if entry.path.ends_with(TINI_FILE.as_bytes()) { &self.tini } else { &self.backend };
             writer.append(entry, &content[..])?;
@@ -264,7 +264,7 @@ mod tests {
             index.add_entries(tree);
             let placements = platform().placements(&index).unwrap();
             assert_eq!(placements.iter().map(Entry::display_path).collect::<Vec<_>>(), expected);
-            platform().write_layer(&placements, Vec::new(), 0, 1).unwrap();
+            platform().write_layer(&placements, Vec::new(), 0, Workers::Here).unwrap();
         }
     }
 

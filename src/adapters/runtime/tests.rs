@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::domain::layer::{Entry, Kind, LayerWriter, decompress, read_entries};
+use crate::domain::layer::{Entry, Kind, LayerWriter, Workers, decompress, read_entries};
 
 /// Long enough for a loaded machine, short enough for a test that hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ impl Fixture {
 
     /// Writes a layer of these entries and unpacks it on `parents`.
     fn layer(&self, entries: &[(Entry, &str)], parents: &[PathBuf]) -> Result<PathBuf, RuntimeError> {
-        let mut writer = LayerWriter::new(Vec::new(), u64::MAX, 1);
+        let mut writer = LayerWriter::new(Vec::new(), u64::MAX, Workers::Here);
         let mut entries: Vec<_> = entries.to_vec();
         entries.sort_by(|left, right| crate::domain::layer::order(&left.0, &right.0));
         for (entry, content) in &entries {
@@ -45,7 +45,7 @@ impl Fixture {
     /// A layer with busybox as `/bin/sh`.
     fn busybox(&self) -> PathBuf {
         let bytes = fs::read("/bin/busybox").expect("these tests need busybox-static (apt-get install busybox-static)");
-        let mut writer = LayerWriter::new(Vec::new(), 0, 1);
+        let mut writer = LayerWriter::new(Vec::new(), 0, Workers::Here);
         writer.append(&Entry::directory("bin", 0o755), Cursor::new("")).unwrap();
         writer.append(&Entry::file("bin/busybox", 0o755, bytes.len() as u64), Cursor::new(&bytes)).unwrap();
         for name in [
@@ -175,7 +175,7 @@ async fn a_layer_made_of_changes_gives_the_same_tree_again() {
     let mut rootfs = fixture.runtime.mount(std::slice::from_ref(&base)).unwrap();
     let text = "mkdir -p /opt/x && echo 1 > /opt/x/f && ln /opt/x/f /opt/g && chown 3:4 /opt/x && chmod 2711 /opt/x && rm /bin/yes";
     assert_eq!(run(&fixture, &mut rootfs, text, limits()).await.unwrap().exit, Exit::Code(0));
-    let mut writer = LayerWriter::new(Vec::new(), 0, 2);
+    let mut writer = LayerWriter::new(Vec::new(), 0, Workers::Here);
     for change in rootfs.changes().unwrap() {
         match &change.content {
             Some(content) => writer.append(&change.entry, fs::File::open(content).unwrap()).unwrap(),
@@ -453,7 +453,7 @@ fn hostile_layers_are_refused_and_leave_nothing() {
 #[test]
 fn a_layer_is_unpacked_once_however_many_ask() {
     let fixture = Fixture::new();
-    let mut writer = LayerWriter::new(Vec::new(), 0, 1);
+    let mut writer = LayerWriter::new(Vec::new(), 0, Workers::Here);
     writer.append(&Entry::file("f", 0o644, 4), Cursor::new("once")).unwrap();
     let (bytes, blob) = writer.finish().unwrap();
     let file = fixture.state.path().join("blob");
@@ -517,7 +517,7 @@ fn entries_read_back_as_they_were_written() {
     chown(upper.join("dir"), Some(12), Some(34)).unwrap();
     symlink("file", upper.join("dir/link")).unwrap();
     let changes = capture::capture(&upper, &[], &Default::default()).unwrap();
-    let mut writer = LayerWriter::new(Vec::new(), u64::MAX, 1);
+    let mut writer = LayerWriter::new(Vec::new(), u64::MAX, Workers::Here);
     for change in &changes {
         match &change.content {
             Some(content) => writer.append(&change.entry, fs::File::open(content).unwrap()).unwrap(),
