@@ -10,6 +10,7 @@ pub mod failure;
 pub mod fmt;
 pub mod import;
 pub mod printer;
+pub mod validate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,6 +63,8 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Show all problems of all workshops below directories
+    Validate(validate::Args),
     /// Write a workshop's directory as one artifact file
     Import(import::Args),
     /// Write an artifact file as the YAML and text files of an export
@@ -100,6 +103,7 @@ pub async fn main() -> ExitCode {
 
 async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
     match verb {
+        Verb::Validate(args) => validate::run(args, context).await,
         Verb::Import(args) => import::run(args, context).await,
         Verb::Export(args) => export::run(args, context).await,
         Verb::Fmt(args) => fmt::run(args, context).await,

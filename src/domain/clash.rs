@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::diagnostic::Diagnostic;
 use super::recipe;
-use super::yaml::{self, Entry, Value};
+use super::yaml;
 
 /// What one workshop of a source lays claim to.
 #[derive(Debug, Clone, Copy)]
@@ -65,14 +65,7 @@ fn at_field(claim: &Claim<'_>, key: &str, diagnostic: Diagnostic) -> Diagnostic 
     let parsed = yaml::parse(&file, bytes);
     let diagnostic = Diagnostic { file: file.clone(), ..diagnostic }.field(format!("workshop.{key}"));
     let Some(document) = parsed.value else { return diagnostic };
-    let entry = |entries: &[Entry], key: &str| entries.iter().find(|entry| entry.key == key).map(|it| it.value.clone());
-    let place = match &document.root.value {
-        Value::Mapping(entries) => entry(entries, "workshop").and_then(|workshop| match workshop.value {
-            Value::Mapping(entries) => entry(&entries, key).map(|node| node.place),
-            _ => None,
-        }),
-        _ => None,
-    };
+    let place = document.root.find(&["workshop", key]).map(|node| node.place);
     match place {
         Some(place) => diagnostic.at(place, document.text),
         None => diagnostic,

@@ -12,6 +12,7 @@ use super::recipe::{self, Recipe, parse_recipe};
 use super::roster::{self, Roster, parse_roster};
 use super::tree::{FileTree, ResolveError, Resolved};
 use super::workspace::{self, Workspace, parse_workspace};
+use super::yaml;
 
 /// The folder of the export in a workshop's directory.
 pub const EXPORT: &str = "export";
@@ -133,6 +134,17 @@ pub fn read_workshop(path: &str, tree: &FileTree, tag: Option<&str>, registry: O
         _ => None,
     };
     Checked { value, diagnostics: reader.diagnostics }
+}
+
+/// The id that a directory claims for itself, for naming a workshop that cannot be read as a whole.
+#[must_use]
+pub fn peek_id(tree: &FileTree) -> Option<WorkshopId> {
+    let read = |file: &str, path: &[&str]| {
+        let document = yaml::parse(file, tree.file(file)?).value?;
+        WorkshopId::parse(document.root.find(path)?.scalar()?).ok()
+    };
+    read(recipe::FILE_NAME, &["workshop", "name"])
+        .or_else(|| read(&format!("{EXPORT}/{}", export::WORKSHOP_FILE), &["id"]))
 }
 
 fn step_facts<'a>(recipe: &'a Recipe, registry: Option<&str>) -> Vec<StepFacts<'a>> {

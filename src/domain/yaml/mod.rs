@@ -113,6 +113,16 @@ impl Node {
         }
     }
 
+    /// The node that a path of keys leads to, through mappings only.
+    #[must_use]
+    pub fn find(&self, path: &[&str]) -> Option<&Self> {
+        let Some((first, rest)) = path.split_first() else { return Some(self) };
+        match &self.value {
+            Value::Mapping(entries) => entries.iter().find(|entry| entry.key == *first)?.value.find(rest),
+            _ => None,
+        }
+    }
+
     /// The value as JSON, by YAML 1.2's core schema.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {

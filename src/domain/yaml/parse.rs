@@ -82,6 +82,15 @@ fn clamp(place: Place, text: &str) -> Place {
     place_of(last, text.lines().next_back().map_or(0, |line| line.chars().count()))
 }
 
+/// The first tab in an indentation from line `from` on.
+fn tab_indentation(text: &str, from: u32) -> Option<Place> {
+    (1..).zip(text.lines()).skip_while(|(number, _)| *number < from).find_map(|(number, line)| {
+        let indentation = line.len() - line.trim_start_matches([' ', '\t']).len();
+        let column = line[..indentation].find('\t')? as u32 + 1;
+        Some(Place { line: number, column })
+    })
+}
+
 /// A collection that is being read.
 enum Open {
     Sequence { place: Place, anchor: usize, nodes: Vec<Node> },
@@ -111,13 +120,15 @@ fn build(file: &str, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Result<No
     let mut documents = 0;
     for next in Parser::new_from_str_with_options(text, options) {
         let (event, span) = next.map_err(|error| {
+            let message = format!("this is not YAML: {}", error.kind());
             let place = place_of(error.marker().line(), error.marker().col());
-            builder.fatal(
-                "syntax",
-                place,
-                format!("this is not YAML: {}", error.kind()),
-                "correct the syntax at this place",
-            )
+            // The scanner names the scalar before; the tab to remove is further on.
+            let tab = message.contains("tab").then(|| tab_indentation(text, place.line)).flatten();
+            let help = match tab {
+                Some(_) => "indent with spaces, YAML allows no tabs there",
+                None => "correct the syntax at this place",
+            };
+            builder.fatal("syntax", tab.unwrap_or(place), message, help)
         })?;
         if matches!(event, Event::DocumentStart(..)) {
             documents += 1;
@@ -317,6 +328,9 @@ mod tests {
             ("a: 1\n---\nb: 2\n", vec![("many-documents", 2, 1)]),
             ("a: !secret x\n", vec![("tag", 1, 12)]),
             ("? [a]\n: b\n", vec![("key", 1, 3)]),
+            ("a:\n  b: x\n \tc: 1\n", vec![("syntax", 3, 2)]),
+            ("a: 1\nb: [\n", vec![("syntax", 2, 4)]),
+            ("a: 'x\n", vec![("syntax", 1, 6)]),
         ] {
             assert_eq!(rules(text), expected, "{text}");
         }
