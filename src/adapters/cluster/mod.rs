@@ -19,7 +19,6 @@ use kube::{Client, Config};
 pub use error::{Cause, Error};
 pub use events::Severity;
 pub use lease::{DURATION as LEASE_DURATION, Leadership, Lease, PERIOD as LEASE_PERIOD};
-pub use objects::Apply;
 pub use watch::{OwnedEvent, RepositoryEvent};
 
 /// How long a single request may take; watches are not bound by it.
