@@ -6,5 +6,6 @@ pub mod folder;
 pub mod git;
 pub mod layout;
 pub mod registry;
+pub mod runtime;
 pub mod store;
 pub mod watch;

@@ -8,6 +8,7 @@ pub mod diagnostics;
 pub mod export;
 pub mod failure;
 pub mod fmt;
+pub mod image;
 pub mod import;
 pub mod printer;
 pub mod validate;
@@ -73,6 +74,8 @@ enum Verb {
     Fmt(fmt::Args),
     /// Print the definitions of the custom resources, for kubectl apply -f -
     Crds(crds::Args),
+    /// Look after the local store of base images
+    Image(image::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -108,6 +111,7 @@ async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Export(args) => export::run(args, context).await,
         Verb::Fmt(args) => fmt::run(args, context).await,
         Verb::Crds(args) => crds::run(args, context).await,
+        Verb::Image(args) => image::run(args, context).await,
         Verb::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "workshop", &mut text);

@@ -3,6 +3,7 @@
 pub mod base;
 pub mod export;
 pub mod image_end;
+pub mod image_store;
 pub mod import;
 pub mod platform;
 pub mod source;

@@ -31,6 +31,11 @@ impl Rootfs {
     }
 }
 
+/// Everything in a directory, as the entries of one layer. Blocking.
+pub fn read_root(directory: &Path) -> Result<Vec<Change>, RuntimeError> {
+    capture(directory, &[], &BTreeSet::new())
+}
+
 pub(super) fn capture(
     upper: &Path,
     layers: &[PathBuf],

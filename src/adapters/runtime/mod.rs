@@ -24,7 +24,7 @@ use crate::domain::digest::Digest;
 
 pub use account::Account;
 pub use bundle::{CommandSpec, Limits};
-pub use capture::Change;
+pub use capture::{Change, read_root};
 pub use overlay::Rootfs;
 pub use process::{Ended, Exit};
 use run_directory::RunDirectory;

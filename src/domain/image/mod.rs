@@ -17,7 +17,7 @@ mod select;
 
 pub use build::{EncodedImage, NewLayer};
 pub use canonical::canonical_json;
-pub use select::{ManifestKind, manifest_kind, select_platform};
+pub use select::{ManifestKind, children, manifest_kind, select_platform};
 
 /// Media type of the manifests that are written here.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -55,6 +55,12 @@ pub fn manifest_kind(bytes: &[u8]) -> Result<ManifestKind, ImageError> {
     })
 }
 
+/// Everything that an index names.
+pub fn children(index: &[u8]) -> Result<Vec<Descriptor>, ImageError> {
+    let index: Index = serde_json::from_slice(index).map_err(|source| ImageError::Json { what: "index", source })?;
+    Ok(index.manifests.into_iter().map(|entry| entry.descriptor).collect())
+}
+
 /// The manifest in an index that runs on linux and `architecture`: the first that matches.
 pub fn select_platform(index: &[u8], architecture: &str) -> Result<Descriptor, ImageError> {
     let index: Index = serde_json::from_slice(index).map_err(|source| ImageError::Json { what: "index", source })?;
