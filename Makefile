@@ -58,6 +58,7 @@ ci: ## everything that a change must pass
 	trap 'kill $$cluster 2>/dev/null || true' EXIT
 	$(MAKE) lint
 	$(MAKE) test
+	$(MAKE) generated
 	$(MAKE) deny
 
 .PHONY: lint
@@ -67,6 +68,18 @@ lint: ## formatting and clippy, warnings denied
 	# The two programs as they are shipped: a warning may hide behind a feature.
 	cargo clippy --quiet --locked -- -D warnings
 	cargo clippy --quiet --locked --no-default-features --features backend -- -D warnings
+
+.PHONY: generate
+generate: ## write crds/ anew from the Rust types
+	@cargo run --quiet --locked --all-features --bin workshop -- crds -o crds
+
+.PHONY: generated
+generated: generate ## fail when a generated file is not what the sources give
+	@changed=$$(git status --porcelain -- crds)
+	if [[ -n $$changed ]]; then
+	  printf 'generated files are not what is committed; run make generate and commit:\n%s\n' "$$changed" >&2
+	  exit 1
+	fi
 
 .PHONY: deny
 deny: ## licences, banned crates, sources and, where the database can be fetched, advisories

@@ -49,7 +49,9 @@ pub enum BaseError {
         local: &'static str,
     },
     /// A base that is a file, for a workshop that is none.
-    #[error("the base image \"{0}\" is a file beside the workshop, which needs the workshop in a directory of this machine")]
+    #[error(
+        "the base image \"{0}\" is a file beside the workshop, which needs the workshop in a directory of this machine"
+    )]
     NoDirectory(String),
     /// A layout without that name.
     #[error("\"{path}\" holds no image \"{tag}\"")]
@@ -63,7 +65,9 @@ pub enum BaseError {
     #[error("\"{0}\" holds several images: name one of them")]
     SeveralImages(PathBuf),
     /// A recorded digest that the file no longer holds.
-    #[error("the base image \"{base}\" no longer holds {digest}, which the earlier steps were built on: compile with `--refresh-base`")]
+    #[error(
+        "the base image \"{base}\" no longer holds {digest}, which the earlier steps were built on: compile with `--refresh-base`"
+    )]
     Changed {
         /// The base.
         base: String,
@@ -213,12 +217,7 @@ impl Bases {
         match base {
             BaseImage::Scratch => {
                 let image = Image::scratch(&self.architecture);
-                Ok(ResolvedBase {
-                    base: base.clone(),
-                    digest: image.encode().digest,
-                    image,
-                    layers: Vec::new(),
-                })
+                Ok(ResolvedBase { base: base.clone(), digest: image.encode().digest, image, layers: Vec::new() })
             }
             BaseImage::Registry(reference) => {
                 if let Some(local) = &self.local
@@ -260,7 +259,8 @@ impl Bases {
     /// Sees to it that the base's layers are in `repository`: there already, mounted from the base's own repository, or
     /// fetched and pushed; only the last needs the blob here.
     pub async fn push_layers(&self, base: &ResolvedBase, end: &ImageEnd, repository: &str) -> Result<(), BaseError> {
-        let failed = |source| BaseError::Push { base: base.base.to_string(), repository: repository.to_owned(), source };
+        let failed =
+            |source| BaseError::Push { base: base.base.to_string(), repository: repository.to_owned(), source };
         stream::iter(&base.layers)
             .map(|layer| async move {
                 let digest = &layer.descriptor.digest;
@@ -385,9 +385,8 @@ impl Bases {
             Some(config) => config,
             None => self.registries.read_blob(repository, &config_digest, MAX_MANIFEST).await.map_err(failed)?,
         };
-        let resolved = self.assemble(base, digest, &manifest, &config, |_| {
-            LayerSource::Repository(repository.to_owned())
-        })?;
+        let resolved =
+            self.assemble(base, digest, &manifest, &config, |_| LayerSource::Repository(repository.to_owned()))?;
         // By digest they never change: the next compile of the recorded base asks nobody.
         self.blobs.put(&digest, &manifest)?;
         self.blobs.put(&config_digest, &config)?;
@@ -412,10 +411,10 @@ impl Bases {
         let name = base.to_string();
         let unusable = |source| BaseError::Image { base: name.clone(), source };
         let read = |digest: &Digest| {
-            layout.blobs().read(digest, MAX_MANIFEST)?.ok_or(LayoutError::Read {
-                path: layout.blobs().path(digest),
-                source: io::ErrorKind::NotFound.into(),
-            })
+            layout
+                .blobs()
+                .read(digest, MAX_MANIFEST)?
+                .ok_or(LayoutError::Read { path: layout.blobs().path(digest), source: io::ErrorKind::NotFound.into() })
         };
         let mut digest = *named;
         let mut manifest = read(&digest)?;

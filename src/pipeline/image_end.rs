@@ -103,12 +103,7 @@ impl ImageEnd {
     }
 
     /// A small blob (a config) as bytes.
-    pub async fn read_blob(
-        &self,
-        repository: &str,
-        digest: &Digest,
-        max_bytes: u64,
-    ) -> Result<Vec<u8>, ImageEndError> {
+    pub async fn read_blob(&self, repository: &str, digest: &Digest, max_bytes: u64) -> Result<Vec<u8>, ImageEndError> {
         match self {
             Self::Registry(registries) => Ok(registries.read_blob(repository, digest, max_bytes).await?),
             Self::Layout(layout) => layout
@@ -154,9 +149,7 @@ impl ImageEnd {
         mount_from: Option<&str>,
     ) -> Result<(), ImageEndError> {
         match self {
-            Self::Registry(registries) => {
-                Ok(registries.push_blob(repository, digest, &source, mount_from).await?)
-            }
+            Self::Registry(registries) => Ok(registries.push_blob(repository, digest, &source, mount_from).await?),
             Self::Layout(layout) => {
                 let (layout, digest) = (layout.clone(), *digest);
                 blocking(repository, move || match source {

@@ -166,13 +166,12 @@ fn take_docker(
 ) -> Result<(), ArchiveError> {
     let json = |name: &str, source| ArchiveError::Json { path: file.to_owned(), name: name.to_owned(), source };
     let find = |name: &str| {
-        unpacked.get(&plain_name(name.as_bytes())).ok_or_else(|| ArchiveError::Broken {
-            path: file.to_owned(),
-            reason: format!("it lacks \"{name}\""),
-        })
+        unpacked
+            .get(&plain_name(name.as_bytes()))
+            .ok_or_else(|| ArchiveError::Broken { path: file.to_owned(), reason: format!("it lacks \"{name}\"") })
     };
-    let images: Vec<DockerImage> = serde_json::from_slice(&read_small(file, manifest)?)
-        .map_err(|source| json("manifest.json", source))?;
+    let images: Vec<DockerImage> =
+        serde_json::from_slice(&read_small(file, manifest)?).map_err(|source| json("manifest.json", source))?;
     for docker in images {
         let mut config: ImageConfig = serde_json::from_slice(&read_small(file, find(&docker.config)?)?)
             .map_err(|source| json(&docker.config, source))?;

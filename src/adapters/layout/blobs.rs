@@ -110,8 +110,8 @@ impl Blobs {
     /// A blob that arrives in pieces.
     pub fn incoming(&self) -> Result<Incoming, LayoutError> {
         self.make()?;
-        let file = NamedTempFile::new_in(&self.dir)
-            .map_err(|source| LayoutError::Write { path: self.dir.clone(), source })?;
+        let file =
+            NamedTempFile::new_in(&self.dir).map_err(|source| LayoutError::Write { path: self.dir.clone(), source })?;
         Ok(Incoming { blobs: self.clone(), file, hash: Sha256::new(), size: 0 })
     }
 
@@ -135,9 +135,7 @@ impl Incoming {
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
         self.hash.update(bytes);
         self.size += bytes.len() as u64;
-        self.file
-            .write_all(bytes)
-            .map_err(|source| LayoutError::Write { path: self.file.path().to_owned(), source })
+        self.file.write_all(bytes).map_err(|source| LayoutError::Write { path: self.file.path().to_owned(), source })
     }
 
     /// Puts the blob into its place.

@@ -31,7 +31,9 @@ pub enum RegistryError {
         source: Box<OciDistributionError>,
     },
     /// No connection.
-    #[error("cannot reach the registry \"{registry}\" for \"{reference}\"; check the name, the network and, for a registry without TLS, `--insecure`")]
+    #[error(
+        "cannot reach the registry \"{registry}\" for \"{reference}\"; check the name, the network and, for a registry without TLS, `--insecure`"
+    )]
     Unreachable {
         /// The registry.
         registry: String,
@@ -41,7 +43,9 @@ pub enum RegistryError {
         source: reqwest::Error,
     },
     /// 401.
-    #[error("the registry \"{registry}\" wants a login for \"{reference}\" (401): run `docker login {registry}`, or name a pull secret that has it")]
+    #[error(
+        "the registry \"{registry}\" wants a login for \"{reference}\" (401): run `docker login {registry}`, or name a pull secret that has it"
+    )]
     Unauthorized {
         /// The registry.
         registry: String,
@@ -49,7 +53,9 @@ pub enum RegistryError {
         reference: String,
     },
     /// 403.
-    #[error("the registry \"{registry}\" does not allow this login to {attempt} \"{reference}\" (403): use one that may")]
+    #[error(
+        "the registry \"{registry}\" does not allow this login to {attempt} \"{reference}\" (403): use one that may"
+    )]
     Forbidden {
         /// The registry.
         registry: String,
@@ -65,7 +71,9 @@ pub enum RegistryError {
         reference: String,
     },
     /// 413.
-    #[error("the registry \"{registry}\" refuses \"{reference}\" as too large (413): raise the body limit of the registry or of the proxy before it")]
+    #[error(
+        "the registry \"{registry}\" refuses \"{reference}\" as too large (413): raise the body limit of the registry or of the proxy before it"
+    )]
     TooLarge {
         /// The registry.
         registry: String,
@@ -73,7 +81,9 @@ pub enum RegistryError {
         reference: String,
     },
     /// 429.
-    #[error("the registry \"{registry}\" limits requests and refused \"{reference}\" (429): log in for a higher limit, or try again later")]
+    #[error(
+        "the registry \"{registry}\" limits requests and refused \"{reference}\" (429): log in for a higher limit, or try again later"
+    )]
     TooManyRequests {
         /// The registry.
         registry: String,
@@ -83,7 +93,9 @@ pub enum RegistryError {
         retry_after: Option<Duration>,
     },
     /// 5xx.
-    #[error("the registry \"{registry}\" failed to {attempt} \"{reference}\" ({status}): its own log says why; try again later")]
+    #[error(
+        "the registry \"{registry}\" failed to {attempt} \"{reference}\" ({status}): its own log says why; try again later"
+    )]
     Server {
         /// The registry.
         registry: String,

@@ -17,9 +17,9 @@ use reqwest::{Method, Response, StatusCode};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Semaphore;
 
+use super::BlobSource;
 use super::credentials::Credentials;
 use super::error::{Attempt, RegistryError};
-use super::BlobSource;
 use crate::domain::digest::Digest;
 use crate::domain::image::{DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST, MAX_MANIFEST};
 
@@ -157,10 +157,8 @@ impl Host {
         let attempt = self.attempt(text, "read");
         let target = parsed.digest().or(parsed.tag()).unwrap_or("latest");
         let url = format!("{}/v2/{}/manifests/{target}", self.base, parsed.repository());
-        let request = self
-            .http
-            .request(method, url)
-            .header(ACCEPT, [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_LIST].join(", "));
+        let request =
+            self.http.request(method, url).header(ACCEPT, [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_LIST].join(", "));
         let request = self.authorise(request, parsed, attempt).await?;
         let response = request.send().await.map_err(|error| attempt.transport(error))?;
         if response.status().is_success() {

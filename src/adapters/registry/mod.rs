@@ -18,8 +18,8 @@ mod host;
 mod retry;
 
 pub use credentials::{Credentials, CredentialsError};
-pub use error::RegistryError;
 use error::Attempt;
+pub use error::RegistryError;
 use host::Host;
 use retry::retry;
 
