@@ -111,8 +111,12 @@ pub fn read_workshop(path: &str, tree: &FileTree, tag: Option<&str>, registry: O
         image: &image,
         steps: step_facts(recipe, registry),
     });
-    let definition =
-        export.as_ref().and_then(|export| reader.take(compose::compose(export, facts.as_ref(), tag, registry)));
+    let composed = export.as_ref().map(|export| compose::compose(export, facts.as_ref(), tag, registry));
+    // Where recipe and export disagree the recipe's rows are there too: `workshop fmt` writes them.
+    let definition = composed.and_then(|composed| {
+        reader.diagnostics.extend(composed.diagnostics);
+        composed.value
+    });
     if let (Some(Some(roster)), Some(definition)) = (&roster, &definition) {
         reader.check_roster(roster, definition, roster_text.unwrap_or_default());
     }
@@ -273,6 +277,7 @@ mod tests {
                 "here/workspace.yaml:2:1 unknown-field",
                 "here/export/steps/a/goss.yaml:1:7 syntax",
                 "here/export/steps/a/step.yaml:1:8 disagreement",
+                "here/roster.yaml:2:3 unknown-step",
             ]
         );
         assert_eq!(

@@ -260,3 +260,109 @@ fn remove_empty_folders(directory: &Path, path: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(names: &[(&str, &str)]) -> FileTree {
+        let mut files = FileTree::default();
+        for (path, text) in names {
+            files.insert_file(*path, text.as_bytes(), false);
+        }
+        files
+    }
+
+    fn present(directory: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut folders = vec![directory.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path.clone());
+                }
+                found.push(path.strip_prefix(directory).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn only_what_a_layout_writes_is_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("new/export");
+        let before = files(&[
+            ("workshop.yaml", "old"),
+            ("steps/a/step.yaml", "a"),
+            ("steps/b/step.yaml", "b"),
+            ("steps/c/content.md", "c"),
+            ("custom_state.yaml", "[]"),
+        ]);
+        assert_eq!(write_export(&before, &directory, false).unwrap().written.len(), 5);
+        std::fs::write(directory.join("steps/c/notes.txt"), "mine").unwrap();
+        std::fs::create_dir(directory.join("assets")).unwrap();
+        std::fs::write(directory.join("assets/content.md"), "mine").unwrap();
+
+        let after = files(&[("workshop.yaml", "new"), ("steps/a/step.yaml", "a")]);
+        let changes = write_export(&after, &directory, false).unwrap();
+        assert_eq!(changes.written, ["workshop.yaml"]);
+        assert_eq!(changes.removed, ["steps/b/step.yaml", "steps/c/content.md"]);
+        assert_eq!(
+            present(&directory),
+            [
+                "assets",
+                "assets/content.md",
+                "custom_state.yaml",
+                "steps",
+                "steps/a",
+                "steps/a/step.yaml",
+                "steps/c",
+                "steps/c/notes.txt",
+                "workshop.yaml"
+            ]
+        );
+        assert!(write_export(&after, &directory, false).unwrap().is_empty());
+        assert_eq!(write_export(&after, &directory, true).unwrap().removed, ["custom_state.yaml"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_written_or_removed_through_a_link() {
+        use std::os::unix::fs::symlink;
+        let parent = tempfile::tempdir().unwrap();
+        let (outside, directory) = (parent.path().join("outside"), parent.path().join("export"));
+        std::fs::create_dir_all(outside.join("x")).unwrap();
+        std::fs::write(outside.join("x/content.md"), "theirs").unwrap();
+        std::fs::write(outside.join("file"), "theirs").unwrap();
+
+        std::fs::create_dir_all(&directory).unwrap();
+        symlink(&outside, directory.join("steps")).unwrap();
+        let export = files(&[("workshop.yaml", "w"), ("steps/x/step.yaml", "x")]);
+        assert!(matches!(write_export(&export, &directory, true), Err(ExportError::NoDirectory(_))));
+        assert_eq!(present(&directory.join("steps")), ["file", "x", "x/content.md"]);
+        assert!(!directory.join("workshop.yaml").exists(), "refused before the first write");
+        write_export(&files(&[("workshop.yaml", "w")]), &directory, true).unwrap();
+        assert!(outside.join("x/content.md").exists());
+
+        std::fs::remove_file(directory.join("steps")).unwrap();
+        std::fs::remove_file(directory.join("workshop.yaml")).unwrap();
+        symlink(outside.join("file"), directory.join("workshop.yaml")).unwrap();
+        std::fs::create_dir(directory.join("steps")).unwrap();
+        symlink(outside.join("x"), directory.join("steps/y")).unwrap();
+        write_export(&export, &directory, true).unwrap();
+        assert_eq!(std::fs::read_to_string(outside.join("file")).unwrap(), "theirs");
+        assert!(outside.join("x/content.md").exists());
+        assert_eq!(std::fs::read_to_string(directory.join("workshop.yaml")).unwrap(), "w");
+    }
+
+    #[test]
+    fn a_file_in_the_way_of_a_directory_is_an_error() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("export");
+        std::fs::write(&directory, "file").unwrap();
+        assert!(write_export(&files(&[("workshop.yaml", "w")]), &directory, true).is_err());
+        assert_eq!(std::fs::read_to_string(&directory).unwrap(), "file");
+    }
+}

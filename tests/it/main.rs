@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod artifact;
 mod backend;
 mod examples;
 mod generated;
