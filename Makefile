@@ -96,10 +96,6 @@ bench: ## measure the figures of docs/benchmarks.md in release builds
 fmt: ## format the sources
 	@cargo fmt
 
-.PHONY: generate
-generate: ## write crds/ anew from the types in src/crd
-	@cargo run --quiet --locked --bin workshop -- crds -o crds
-
 .PHONY: clean
 clean: ## remove what cargo built here; built tools stay in the cache
 	@cargo clean

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
-use workshop::adapters::cluster::{Apply, Cluster};
+use workshop::adapters::cluster::Cluster;
 use workshop::crd::{Kind, WorkshopRepository, labels};
-use workshop::domain::object::{Live, key_of};
+use workshop::domain::object::Live;
 
 #[allow(dead_code, reason = "other benchmarks use the rest")]
 mod fixture;
@@ -171,8 +171,9 @@ fn repository(git: &GitServer, name: &str, size: usize) -> Repository {
 
 /// The templates whose names begin so.
 async fn owned_by_prefix(cluster: &Cluster, prefix: &str) -> Vec<Live> {
-    let all = cluster.list_owned(None).await.expect("a list");
-    all.into_iter().filter(|live| live.key.name.starts_with(&format!("{prefix}-"))).collect()
+    let all = cluster.list(Kind::WorkspaceTemplate, None, None).await.expect("a list");
+    let prefix = format!("{prefix}-");
+    all.into_iter().filter_map(Live::from_manifest).filter(|live| live.key.name.starts_with(&prefix)).collect()
 }
 
 /// Applies the same objects under other names, as fast as the same client can.
@@ -197,10 +198,7 @@ async fn raw_rate(cluster: &Cluster, objects: &[Live]) -> Duration {
         .collect();
     let start = Instant::now();
     stream::iter(&manifests)
-        .map(|manifest| async move {
-            let key = key_of(manifest).expect("a key");
-            cluster.apply(&key, manifest, Apply::default()).await
-        })
+        .map(|manifest| cluster.apply(manifest, labels::FIELD_MANAGER, false))
         .buffer_unordered(CONCURRENCY)
         .try_collect::<Vec<Live>>()
         .await

@@ -227,8 +227,10 @@ fn copy(file: &Path, from: &Layout, to: &Layout, digest: &Digest, depth: u32) ->
         ManifestKind::Index => return Err(unusable(ImageError::MediaType(INDEX.to_owned()))),
         ManifestKind::Image => {
             let manifest = Manifest::parse(&bytes).map_err(unusable)?;
-            let config =
-                from.blobs().read(&manifest.config.digest, MAX_MANIFEST)?.ok_or_else(|| missing(&manifest.config.digest))?;
+            let config = from
+                .blobs()
+                .read(&manifest.config.digest, MAX_MANIFEST)?
+                .ok_or_else(|| missing(&manifest.config.digest))?;
             Image::parse(&bytes, &config).map_err(unusable)?;
             to.blobs().put(&manifest.config.digest, &config)?;
             for layer in &manifest.layers {
