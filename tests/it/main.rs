@@ -9,6 +9,7 @@
 mod architecture;
 mod artifact;
 mod backend;
+mod bad_recipe;
 mod examples;
 mod generated;
 mod support;
