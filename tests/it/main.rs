@@ -10,6 +10,8 @@ mod architecture;
 mod artifact;
 mod backend;
 mod bad_recipe;
+mod cluster;
+mod crds;
 mod examples;
 mod generated;
 mod support;

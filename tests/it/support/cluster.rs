@@ -1,0 +1,199 @@
+//! One real Kubernetes for the whole test process, with our kinds and the rights of `manifests/`.
+//!
+//! It ends with the process. Tests share it, so each uses names and namespaces of its own.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use workshop::adapters::cluster::Cluster;
+
+use super::wait::wait_for;
+
+/// The user who has exactly the rights that `manifests/` gives the controller.
+pub const CONTROLLER: &str = "workshop-controller";
+
+/// The controller's own namespace.
+pub const SYSTEM: &str = "workshop-system";
+
+pub struct TestCluster {
+    env: BTreeMap<String, String>,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub ok: bool,
+    pub out: String,
+    pub err: String,
+}
+
+/// One call of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub verb: String,
+    pub resource: String,
+    pub subresource: Option<String>,
+    pub name: Option<String>,
+    pub user_agent: String,
+    pub code: u64,
+}
+
+impl Call {
+    /// True for a call that changes something.
+    pub fn is_write(&self) -> bool {
+        ["create", "update", "patch", "delete", "deletecollection"].contains(&self.verb.as_str())
+    }
+}
+
+/// The cluster; the first caller starts it.
+pub fn cluster() -> &'static TestCluster {
+    static CLUSTER: OnceLock<TestCluster> = OnceLock::new();
+    CLUSTER.get_or_init(TestCluster::start)
+}
+
+impl TestCluster {
+    fn start() -> Self {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let directory = std::env::temp_dir().join(format!("wsp-cluster-{}", std::process::id()));
+        let up = Command::new(package.join("hack/control-plane/control-plane"))
+            .args(["up", directory.to_str().unwrap(), "--until-exit-of", &std::process::id().to_string()])
+            .stdin(Stdio::null())
+            .output()
+            .expect("hack/control-plane/control-plane");
+        assert!(
+            up.status.success(),
+            "the test cluster did not start (see hack/README.md):\n{}",
+            String::from_utf8_lossy(&up.stderr)
+        );
+        let text = std::fs::read_to_string(directory.join("env")).expect("the cluster's env file");
+        let env = text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        let cluster = Self { env };
+        cluster.kubectl(&["apply", "-k", package.join("manifests").to_str().unwrap()]);
+        cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
+        // The test's user in the place of the ServiceAccount: the roles are those of the manifests, nothing more.
+        let user = format!("--user={CONTROLLER}");
+        cluster.kubectl(&["create", "clusterrolebinding", "test", "--clusterrole=workshop-controller", &user]);
+        cluster.kubectl(&["create", "rolebinding", "test", "-n", SYSTEM, "--role=workshop-controller", &user]);
+        cluster
+    }
+
+    fn env(&self, key: &str) -> &str {
+        self.env.get(key).unwrap_or_else(|| panic!("the cluster's env file lacks {key}"))
+    }
+
+    /// The kubeconfig of the administrator.
+    pub fn admin(&self) -> PathBuf {
+        self.env("KUBECONFIG").into()
+    }
+
+    /// The kubeconfig of the user with the controller's rights.
+    pub fn controller(&self) -> PathBuf {
+        self.env("KUBECONFIG_CONTROLLER").into()
+    }
+
+    /// The kubeconfig of a user without any right.
+    pub fn nobody(&self) -> PathBuf {
+        self.env("KUBECONFIG_NOBODY").into()
+    }
+
+    /// A connection of our own client.
+    pub async fn connect(&self, kubeconfig: &Path) -> Cluster {
+        Cluster::connect(Some(kubeconfig), None, None).await.expect("a connection")
+    }
+
+    /// Runs kubectl as administrator; fails the test when it fails.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let said = self.try_kubectl(arguments, None);
+        assert!(said.ok, "kubectl {} failed: {}", arguments.join(" "), said.err);
+        said.out
+    }
+
+    /// Runs kubectl as administrator with `input` on standard input.
+    pub fn try_kubectl(&self, arguments: &[&str], input: Option<&str>) -> Said {
+        let mut child = Command::new(self.env("KUBECTL"))
+            .args(arguments)
+            .env("KUBECONFIG", self.env("KUBECONFIG"))
+            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl");
+        if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+            stdin.write_all(input.as_bytes()).expect("kubectl reads its input");
+        }
+        let output = child.wait_with_output().expect("kubectl");
+        Said {
+            ok: output.status.success(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Applies a manifest as administrator; fails the test when it is refused.
+    pub fn apply(&self, manifest: &Value) {
+        let said = self.try_kubectl(&["apply", "-f", "-"], Some(&manifest.to_string()));
+        assert!(said.ok, "the API server refused {manifest}: {}", said.err);
+    }
+
+    /// An object as JSON; none when it does not exist.
+    pub fn get(&self, arguments: &[&str]) -> Option<Value> {
+        let mut all = vec!["get", "-o", "json", "--ignore-not-found"];
+        all.extend(arguments);
+        let text = self.kubectl(&all);
+        (!text.trim().is_empty()).then(|| serde_json::from_str(&text).expect("kubectl prints JSON"))
+    }
+
+    /// Asks for an object until `condition` gives something.
+    pub fn wait_for<T>(&self, what: &str, arguments: &[&str], condition: impl Fn(&Value) -> Option<T>) -> T {
+        wait_for(what, Duration::from_secs(90), || self.get(arguments).as_ref().and_then(&condition))
+    }
+
+    /// A namespace that no other test uses.
+    pub fn create_namespace(&self, prefix: &str) -> String {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.kubectl(&["create", "namespace", &name]);
+        name
+    }
+
+    /// How many calls the audit log has; the start of a count with [`TestCluster::calls_since`].
+    pub fn audit_mark(&self) -> usize {
+        self.audit_lines().len()
+    }
+
+    /// The finished calls of a user since a mark. A call's line may come an instant after its answer.
+    pub fn calls_since(&self, mark: usize, user: &str) -> Vec<Call> {
+        self.audit_lines()
+            .iter()
+            .skip(mark)
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|line| line["user"]["username"] == user && line["stage"] == "ResponseComplete")
+            .map(|line| {
+                let text = |pointer: &str| line.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+                Call {
+                    verb: text("/verb").unwrap_or_default(),
+                    resource: text("/objectRef/resource").unwrap_or_default(),
+                    subresource: text("/objectRef/subresource"),
+                    name: text("/objectRef/name"),
+                    user_agent: text("/userAgent").unwrap_or_default(),
+                    code: line.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or_default(),
+                }
+            })
+            .collect()
+    }
+
+    fn audit_lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.env("AUDIT_LOG")).expect("the audit log");
+        text.lines().map(str::to_owned).collect()
+    }
+}
