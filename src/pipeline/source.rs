@@ -67,6 +67,8 @@ pub struct Snapshot {
     pub units: Vec<Unit>,
     /// Problems that belong to no single workshop.
     pub problems: Vec<Diagnostic>,
+    /// How many of a commit's directories had to be looked at because they or the rules above them changed.
+    pub directories_read: usize,
     contents: Contents,
 }
 
@@ -235,6 +237,7 @@ impl Origin {
         Ok(Snapshot {
             units: units.collect(),
             problems: scan.problems,
+            directories_read: scan.directories_read,
             revision: Some(revision),
             contents: Contents::Git(commit, ignore),
         })
@@ -279,7 +282,7 @@ pub fn read_directory(directory: &Path, ignore: Option<&str>) -> Result<Snapshot
     let units =
         found.iter().map(|unit| Unit { path: unit.path.clone(), key: UnitKey { tree: unit.key, tag: None } }).collect();
     let contents = found.into_iter().map(|unit| (unit.path, unit.content)).collect();
-    Ok(Snapshot { revision: None, units, problems, contents: Contents::Folder(contents) })
+    Ok(Snapshot { revision: None, units, problems, directories_read: 0, contents: Contents::Folder(contents) })
 }
 
 impl Snapshot {

@@ -14,4 +14,5 @@ mod cluster;
 mod crds;
 mod examples;
 mod generated;
+mod git;
 mod support;

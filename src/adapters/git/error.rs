@@ -35,6 +35,12 @@ pub enum Problem {
     /// No connection.
     #[error("could not reach the server")]
     Unreachable,
+    /// TLS without a trusted certificate.
+    #[error("the server's certificate is not trusted")]
+    Certificate,
+    /// SSH with another host key than the known one.
+    #[error("the server's SSH host key is not known")]
+    HostKey,
     /// No answer in time.
     #[error("no answer within {0} s")]
     Timeout(u64),
@@ -92,25 +98,36 @@ impl GitError {
 
     /// Finds out what a failure of gix while it tried to `attempted` means.
     pub(super) fn remote(url: &str, attempted: &'static str, error: gix::Error) -> Self {
-        let texts: Vec<String> = error.iter_errors().map(ToString::to_string).collect();
+        // The address must not be taken for a reason.
+        let texts: Vec<String> = error.iter_errors().map(|error| error.to_string().replace(url, "…")).collect();
         let status = texts.iter().find_map(|text| text.split("HTTP status ").nth(1)?.get(..3)?.parse::<u16>().ok());
-        let says = |words: &str| texts.iter().any(|text| text.to_lowercase().contains(words));
+        let lower = texts.join("\n").to_lowercase();
+        let says = |words: &[&str]| words.iter().any(|words| lower.contains(words));
         let problem = match status {
             Some(401) => Problem::Unauthenticated,
             Some(403) => Problem::Forbidden,
             Some(404 | 410) => Problem::NotFound,
             Some(429) => Problem::TooManyRequests,
             Some(_) => Problem::Failed(attempted),
-            None if error.is_unauthenticated() => Problem::Unauthenticated,
-            None if says("object format") || says("sha256") => Problem::Sha256,
-            None if says("shallow") => Problem::Shallow,
-            None if says("not a valid git directory") || says("does not appear to be a git repository") => {
+            None if error.is_unauthenticated() || says(&["permission denied (publickey"]) => Problem::Unauthenticated,
+            None if says(&["host key verification failed"]) => Problem::HostKey,
+            None if says(&["invalid peer certificate"]) => Problem::Certificate,
+            None if says(&["object format", "hash sized 64"]) => Problem::Sha256,
+            None if says(&["shallow"]) => Problem::Shallow,
+            None if says(&["valid git directory", "not appear to be a git repository", "repository not found"]) => {
                 Problem::NotFound
             }
-            None if says("is a valid git directory") || says("repository not found") => Problem::NotFound,
-            None if says("permission denied") => Problem::Unauthenticated,
             None if error.is_permission_denied() => Problem::Forbidden,
-            None if says("connect") || says("dns") || says("resolve host") || says("no route") => Problem::Unreachable,
+            None if says(&[
+                "(connect)",
+                "connection refused",
+                "resolve host",
+                "no route",
+                "network is unreachable",
+            ]) =>
+            {
+                Problem::Unreachable
+            }
             None => Problem::Failed(attempted),
         };
         Self { url: url.to_owned(), problem, source: Some(Box::new(Chain(texts.join(": ")))) }
@@ -126,6 +143,8 @@ impl GitError {
             | Problem::Failed(_)
             | Problem::Mirror(_)
             // Credentials are renewed, repositories are filled and names are pushed without us noticing.
+            | Problem::Certificate
+            | Problem::HostKey
             | Problem::Unauthenticated
             | Problem::Forbidden
             | Problem::NotFound
@@ -154,6 +173,8 @@ impl GitError {
             Problem::NotFound => "check the address; servers also answer so when credentials are missing",
             Problem::TooManyRequests => "poll less often; it is tried again later",
             Problem::Unreachable => "check the host name, the port and the network",
+            Problem::Certificate => "check the host name and the certificate; SSL_CERT_FILE names other authorities",
+            Problem::HostKey => "put the server's key into known_hosts of the secret",
             Problem::Timeout(_) => "check the server, or allow more time",
             Problem::Failed(_) => "it is tried again; if it stays so, look at the server",
             Problem::Empty => "push a first commit",
