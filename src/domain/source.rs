@@ -302,10 +302,8 @@ fn check_part(part: &'static str, text: &str) -> Result<(), InvalidSource> {
                 _ => c.is_whitespace() || matches!(c, '\'' | '`' | '"' | ';' | '|' | '<' | '>'),
             }
     };
-    if part != "user name" || !text.is_empty() {
-        if text.chars().any(forbidden) {
-            return Err(InvalidSource::Characters { part });
-        }
+    if text.chars().any(forbidden) {
+        return Err(InvalidSource::Characters { part });
     }
     Ok(())
 }

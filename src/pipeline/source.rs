@@ -75,7 +75,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 enum Contents {
     Folder(BTreeMap<String, Result<FileTree, Vec<Diagnostic>>>),
-    Git(Commit, Option<Arc<str>>),
+    Git(Box<Commit>, Option<Arc<str>>),
 }
 
 /// Why a source cannot be read.
@@ -239,7 +239,7 @@ impl Origin {
             problems: scan.problems,
             directories_read: scan.directories_read,
             revision: Some(revision),
-            contents: Contents::Git(commit, ignore),
+            contents: Contents::Git(Box::new(commit), ignore),
         })
     }
 

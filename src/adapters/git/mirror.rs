@@ -252,7 +252,7 @@ impl Mirror {
     /// Points the mirror's reference at a commit that it already has.
     fn follow(&self, reference: Option<&str>, commit: gix::ObjectId) -> Result<(), GitError> {
         let Some(reference) = reference.filter(|name| name.starts_with("refs/")) else { return Ok(()) };
-        if self.mirrored(reference).is_some_and(|there| there == commit.to_string()) {
+        if self.mirrored(reference).is_some_and(|there| commit.to_hex() == there) {
             return Ok(());
         }
         self.repository()?

@@ -4,16 +4,19 @@
 //! Never follows a link, never opens anything but directories and regular files, never reads what ignore rules or no
 //! workshop need. Writes nothing.
 
-use std::collections::BTreeMap;
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, OsStr};
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
+
+use file::{Found, FoundKind, Unread, exists, found, open_directory, open_file, read_capped, read_entry, special};
 
 use crate::domain::diagnostic::Diagnostic;
 use crate::domain::discover::{self, MAX_DEPTH, MAX_FILE, MAX_FILES, MAX_TOTAL, is_within, join};
@@ -125,19 +128,6 @@ enum Interrupted {
     /// Something moved under the reader; worth another attempt.
     Changed,
     Failed(FolderError),
-}
-
-/// A file or link found by name, before it is read.
-struct Found {
-    size: u64,
-    changed: (i64, i64),
-    kind: FoundKind,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FoundKind {
-    File { executable: bool },
-    Link,
 }
 
 struct Walk<'a> {
@@ -265,7 +255,8 @@ impl Walk<'_> {
 
     /// Reads the files of one outermost workshop into `tree`; gives their bytes.
     fn read_workshop(&mut self, root: &OwnedFd, workshop: &str, tree: &mut FileTree) -> Result<u64, Interrupted> {
-        let inside = || self.entries.iter().filter(|(path, _)| is_within(workshop, path));
+        let prefix = if workshop.is_empty() { String::new() } else { format!("{workshop}/") };
+        let inside = || self.entries.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
         let size: u64 = inside().map(|(_, found)| found.size.min(MAX_FILE)).sum();
         if size > MAX_TOTAL || inside().count() > MAX_FILES {
             let shown = if workshop.is_empty() { "." } else { workshop };
@@ -284,7 +275,7 @@ impl Walk<'_> {
                     tree.insert(path.clone(), entry);
                 }
                 Err(Unread::Changed) => return Err(Interrupted::Changed),
-                Err(Unread::Refused(problem)) => problems.push(problem),
+                Err(Unread::Refused(problem)) => problems.push(*problem),
             }
         }
         self.problems.extend(problems);
@@ -300,81 +291,6 @@ impl Walk<'_> {
     }
 }
 
-/// Why one file was not read.
-enum Unread {
-    Changed,
-    Refused(Diagnostic),
-}
-
-fn read_entry(root: &OwnedFd, path: &str, expected: &Found) -> Result<TreeEntry, Unread> {
-    let gone = |error: Errno| match error {
-        Errno::ACCESS | Errno::PERM => Unread::Refused(discover::unreadable(path, "permission denied")),
-        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL => Unread::Changed,
-        _ => Unread::Refused(discover::unreadable(path, &error.to_string())),
-    };
-    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let mut directory = rustix::io::dup(root).map_err(gone)?;
-    for component in above.split('/').filter(|component| !component.is_empty()) {
-        directory = open_directory(&directory, OsStr::new(component)).map_err(gone)?;
-    }
-    let FoundKind::File { executable } = expected.kind else {
-        let target = rustix::fs::readlinkat(&directory, name, Vec::new()).map_err(gone)?;
-        let target = target.into_string().map_err(|_| Unread::Refused(discover::target_not_utf8(path)))?;
-        return Ok(TreeEntry::Link { target });
-    };
-    if expected.size > MAX_FILE {
-        return Err(Unread::Refused(discover::file_too_large(path, expected.size)));
-    }
-    let open = open_file(&directory, OsStr::new(name)).map_err(gone)?;
-    let before = found(&rustix::fs::fstat(&open).map_err(gone)?, expected.kind);
-    let again = rustix::io::dup(&open).map_err(gone)?;
-    let bytes = read_capped(open, MAX_FILE + 1)
-        .map_err(|error| Unread::Refused(discover::unreadable(path, &error.to_string())))?;
-    let after = found(&rustix::fs::fstat(&again).map_err(gone)?, expected.kind);
-    // A file that is written to while it is read would be half old and half new.
-    let stable = bytes.len() as u64 == after.size && before.changed == after.changed && before.size == after.size;
-    if stable { Ok(TreeEntry::File { bytes: bytes.into(), executable }) } else { Err(Unread::Changed) }
-}
-
-fn found(stat: &Stat, kind: FoundKind) -> Found {
-    #[allow(clippy::unnecessary_cast, reason = "the types of these fields differ between targets")]
-    Found { size: stat.st_size as u64, changed: (stat.st_mtime as i64, stat.st_mtime_nsec as i64), kind }
-}
-
-fn special(kind: FileType) -> &'static str {
-    match kind {
-        FileType::Fifo => "pipe",
-        FileType::Socket => "socket",
-        FileType::CharacterDevice | FileType::BlockDevice => "device",
-        _ => "special file",
-    }
-}
-
-fn open_directory(at: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::openat(at, name, flags, Mode::empty())
-}
-
-fn open_file(at: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
-    // Without NONBLOCK a pipe put there in the meantime would hang the reader.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let open = rustix::fs::openat(at, name, flags, Mode::empty())?;
-    match FileType::from_raw_mode(rustix::fs::fstat(&open)?.st_mode) {
-        FileType::RegularFile => Ok(open),
-        _ => Err(Errno::NOTDIR),
-    }
-}
-
-fn exists(directory: &OwnedFd, name: &CStr) -> bool {
-    rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
-}
-
-fn read_capped(open: OwnedFd, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::from(open).take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 fn open_error(path: &Path, error: io::Error) -> FolderError {
     match error.kind() {
         io::ErrorKind::NotFound => FolderError::Missing(path.to_owned()),
@@ -384,7 +300,7 @@ fn open_error(path: &Path, error: io::Error) -> FolderError {
 }
 
 /// The workshops that lie in no other one.
-fn outermost(workshops: &std::collections::BTreeSet<String>) -> Vec<&str> {
+fn outermost(workshops: &BTreeSet<String>) -> Vec<&str> {
     let mut list: Vec<&str> = Vec::new();
     for path in workshops {
         // A parent sorts before what is below it, though not always directly.
@@ -439,6 +355,7 @@ fn read_rules_between(top: &Path, root: &Path, spec: &Rules) -> Option<Rules> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::fs::File;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
