@@ -35,7 +35,8 @@ backend: ## build the static backend only, and the platform directories beside d
 .PHONY: up
 up: build ## build, then import, compile and watch the examples on this machine
 	@hack/deps run
-	hack/seed-busybox $(WORKSHOP) $(ARGUMENTS)
+	# Where the examples' base cannot be had from its registry, the local store has to have one.
+	timeout 5 bash -c '</dev/tcp/registry-1.docker.io/443' 2>/dev/null || hack/seed-busybox $(WORKSHOP) $(ARGUMENTS)
 	exec $(WORKSHOP) up $(ARGUMENTS) $(SOURCES)
 
 .PHONY: test

@@ -134,11 +134,16 @@ fn one_command(directory: &Path, report: &mut Report) {
     must(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&root).arg("."));
 
     let state = directory.join("state-command");
-    must(workshop_program(&state).args(["image", "import-rootfs"]).arg(&archive).arg("bench/base:1"));
+    must(
+        workshop_program(&state)
+            .args(["image", "import-rootfs"])
+            .arg(&archive)
+            .args(["--tag", "docker.io/bench/base:1"]),
+    );
     let write = |name: &str, content: &str| {
         let workshop = directory.join(name);
         let recipe = format!(
-            "version: v1\nworkshop:\n  name: {name}\n  image: workshops/{name}\nbase:\n  image: bench/base:1\nsteps:\n  - id: only\n    title: Only\n    {content}\n"
+            "version: v1\nworkshop:\n  name: {name}\n  image: workshops/{name}\nbase:\n  image: docker.io/bench/base:1\nsteps:\n  - id: only\n    title: Only\n    {content}\n"
         );
         fixture::write(&workshop.join("step-spec.yaml"), &recipe);
         fixture::write(&workshop.join("export/steps/only/content.md"), "# Only\n");

@@ -115,10 +115,8 @@ fn templates_that_make_no_sense_are_refused_by_the_server_and_by_us() {
     check(&template("0-9", |spec| spec["steps"][0]["imageDigest"] = Value::Null).without_nulls(), None);
     check(&template(&"a".repeat(40), |_| {}), None);
     // A rule about the name stands at the root of the definition, so the server names no field.
-    let said = cluster().try_kubectl(
-        &["apply", "--dry-run=server", "-f", "-"],
-        Some(&template(&long, |_| {}).to_string()),
-    );
+    let said =
+        cluster().try_kubectl(&["apply", "--dry-run=server", "-f", "-"], Some(&template(&long, |_| {}).to_string()));
     assert!(!said.ok && said.err.contains("a template is named by its workshop's id"), "{}", said.err);
     assert_eq!(validate(&template(&long, |_| {}), None)[0].field, "metadata.name");
     type Row = (fn(&mut Value), &'static str);
@@ -236,7 +234,9 @@ fn lists_of_all_kinds_show_their_columns_by_short_name_and_category() {
     cluster.apply(&manifest);
     let text = cluster.kubectl(&["get", "wsi", "-n", &namespace]);
     assert!(text.starts_with("NAME   TEMPLATE   OWNER   STEP   PHASE   READY   AGE"), "{text}");
-    assert!(cluster.kubectl(&["get", "workshop", "-n", &namespace]).contains("workspaceinstance.workshop.platform/row"));
+    assert!(
+        cluster.kubectl(&["get", "workshop", "-n", &namespace]).contains("workspaceinstance.workshop.platform/row")
+    );
 }
 
 trait WithoutNulls {

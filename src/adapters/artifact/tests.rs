@@ -1,3 +1,5 @@
+//! The file an artifact is: round trips, identity, migrations and what is refused.
+
 use proptest::prelude::*;
 use rusqlite::Connection;
 

@@ -1,3 +1,5 @@
+//! Both layouts of the export, there and back, and what a recipe lets it leave out.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
