@@ -8,6 +8,7 @@ pub mod diagnostics;
 pub mod export;
 pub mod failure;
 pub mod fmt;
+pub mod get;
 pub mod image;
 pub mod import;
 pub mod printer;
@@ -76,6 +77,8 @@ enum Verb {
     Crds(crds::Args),
     /// Look after the local store of base images
     Image(image::Args),
+    /// Show the objects of the embedded store or of a cluster
+    Get(get::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -112,6 +115,7 @@ async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Fmt(args) => fmt::run(args, context).await,
         Verb::Crds(args) => crds::run(args, context).await,
         Verb::Image(args) => image::run(args, context).await,
+        Verb::Get(args) => get::run(args, context).await,
         Verb::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "workshop", &mut text);

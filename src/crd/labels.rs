@@ -22,6 +22,12 @@ pub const BASE_DIGEST: &str = "workshop.platform/base-digest";
 /// Annotation: the workshop's directory, from the repository's root.
 pub const PATH: &str = "workshop.platform/path";
 
+/// Annotation: the digest of the recipe's bytes, for which the base digest was recorded.
+pub const RECIPE: &str = "workshop.platform/recipe";
+
+/// Label: the WorkshopClass that an instance belongs to.
+pub const CLASS: &str = "workshop.platform/class";
+
 /// Annotation: the digest over everything the workshop's objects depend on; equal means nothing is due.
 pub const WORK: &str = "workshop.platform/work";
 

@@ -5,5 +5,6 @@ pub mod export;
 pub mod image_end;
 pub mod image_store;
 pub mod import;
+pub mod object_end;
 pub mod platform;
 pub mod source;

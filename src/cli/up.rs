@@ -1,0 +1,178 @@
+//! `workshop up`: sync, watch and keep going on one machine, in the foreground.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use tokio::sync::mpsc;
+
+use super::show::{Activity, count, lines, seconds};
+use super::sync_flags::SyncFlags;
+use super::{Context, Exit, Failure};
+use crate::adapters::store::Store;
+use crate::adapters::watch::Watch;
+use crate::crd::labels;
+use crate::domain::object::Kind;
+use crate::domain::revision::RefSpec;
+use crate::domain::source::Source;
+use crate::pipeline::object_end::ObjectEnd;
+use crate::pipeline::sync::{Sync, Trigger};
+
+/// How often a source that cannot be watched is asked.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often a watched source is read all the same, because file events are hints only.
+const RESCAN: Duration = Duration::from_secs(300);
+
+/// Flags of `workshop up`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// URLs or directories [default: the current directory]
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<String>,
+    #[command(flatten)]
+    flags: SyncFlags,
+}
+
+/// Runs `workshop up`.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let sources = if args.sources.is_empty() { vec![".".to_owned()] } else { args.sources.clone() };
+    std::fs::create_dir_all(&context.state)
+        .map_err(|error| Failure::outside(format!("failed to create \"{}\"", context.state.display()), error))?;
+    let _lock = StateLock::take(&context.state)?;
+    let store = Arc::new(Store::open(&context.state).map_err(|error| Failure::from_error(Exit::Outside, error))?);
+    let start = Instant::now();
+    let mut syncs = Vec::new();
+    for source in &sources {
+        let objects = ObjectEnd::Embedded(Arc::clone(&store));
+        let sync = args.flags.build(source, RefSpec::Default, false, objects, Arc::clone(&store), context).await?;
+        syncs.push(Arc::new(sync));
+    }
+    drop_others(&store, &syncs, context)?;
+
+    let (wake, mut woken) = mpsc::channel(1);
+    for (index, source) in sources.iter().enumerate() {
+        keep_awake(source, index, &wake)?;
+    }
+    for sync in &syncs {
+        show(sync, Trigger::Requested, context).await;
+    }
+    let objects = store.list_objects(None).map_err(|error| Failure::from_error(Exit::Outside, error))?;
+    let of = |kind| objects.iter().filter(|object| object.key.kind == kind).count();
+    context.printer.data(&format!(
+        "{}: {} and {} in the embedded store after {} ({})\n`workshop get templates` shows them; this keeps watching until Ctrl-C",
+        context.printer.green("up"),
+        count(of(Kind::WorkspaceTemplate), "template"),
+        count(of(Kind::WorkspaceInstance), "instance"),
+        seconds(start.elapsed()),
+        context.state.display(),
+    ));
+    loop {
+        tokio::select! {
+            Some(index) = woken.recv() => {
+                if let Some(sync) = syncs.get(index) {
+                    show(sync, Trigger::Poll, context).await;
+                }
+            }
+            () = super::ending() => return Ok(Exit::Done),
+        }
+    }
+}
+
+/// Syncs one source and says what that did, if anything.
+async fn show(sync: &Sync, trigger: Trigger, context: &Context) {
+    let printer = &context.printer;
+    let start = Instant::now();
+    let activity = Activity::start(printer);
+    let result = sync.run(trigger, &CancellationToken::new(), &|event| activity.event(&event)).await;
+    activity.end();
+    match result {
+        Ok(report) if trigger == Trigger::Poll && !report.did_something() => {}
+        Ok(report) if printer.is_json() => printer.json(&report),
+        Ok(report) => printer.data(&lines(&report, start.elapsed(), printer)),
+        Err(error) => {
+            super::sync::failure(error).print(printer);
+        }
+    }
+}
+
+/// Forgets sources that are not given any more, and removes their objects.
+fn drop_others(store: &Store, syncs: &[Arc<Sync>], context: &Context) -> Result<(), Failure> {
+    let outside = |error| Failure::from_error(Exit::Outside, error);
+    let ours: Vec<&str> = syncs.iter().map(|sync| sync.settings.owner.as_str()).collect();
+    for (owner, record) in store.sources().map_err(outside)? {
+        if ours.contains(&owner.as_str()) {
+            continue;
+        }
+        let objects = store.list_objects(Some(&owner)).map_err(outside)?;
+        for object in objects.iter().rev().filter(|object| object.label(labels::OWNER) == Some(&owner)) {
+            store.delete_object(&object.key, &object.uid).map_err(outside)?;
+        }
+        store.forget_source(&owner).map_err(outside)?;
+        context.printer.talk(&format!(
+            "dropped \"{}\" and its {}: it is not given any more",
+            record.source,
+            count(objects.len(), "object")
+        ));
+    }
+    Ok(())
+}
+
+/// Wakes the source's sync when its files change, and from time to time anyway.
+fn keep_awake(source: &str, index: usize, wake: &mpsc::Sender<usize>) -> Result<(), Failure> {
+    let mut watch = match Source::parse(source) {
+        Ok(Source::Directory(directory)) => {
+            let failed = |error| {
+                Failure::from_error(Exit::Outside, error)
+                    .help("the system's limit of watches may be too low: see fs.inotify.max_user_watches")
+            };
+            Some(Watch::start(&directory).map_err(failed)?)
+        }
+        _ => None,
+    };
+    let wake = wake.clone();
+    tokio::spawn(async move {
+        loop {
+            match &mut watch {
+                Some(watch) => {
+                    // A watch that ended or stays silent is replaced by reading from time to time.
+                    let _ = tokio::time::timeout(RESCAN, watch.changed()).await;
+                }
+                None => tokio::time::sleep(INTERVAL).await,
+            }
+            if wake.send(index).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// The state directory belongs to one `up` at a time.
+struct StateLock {
+    _file: std::fs::File,
+}
+
+impl StateLock {
+    fn take(state: &Path) -> Result<Self, Failure> {
+        let path = state.join("lock");
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|error| Failure::outside(format!("failed to open \"{}\"", path.display()), error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                Err(Failure::new(Exit::Outside, format!("another `workshop up` uses \"{}\"", state.display()))
+                    .help("end it, or give this one its own --state DIR"))
+            }
+            Err(std::fs::TryLockError::Error(error)) => {
+                Err(Failure::outside(format!("failed to lock \"{}\"", path.display()), error))
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Work on one workshop: read its tree, check it, compile it, write its artifact, build its wished objects.
+//!
+//! What is wrong with the workshop ends in its record, never in an error: an error here stops the whole sync.
+
+use std::collections::BTreeMap;
+
+use tokio_util::sync::CancellationToken;
+
+use super::wished::{Around, build_objects};
+use super::{Error, Event, Listener, StepOutcome, StepReport, Sync};
+use crate::adapters::store::{UnitRecord, UnitState};
+use crate::crd::labels;
+use crate::domain::diagnostic::Diagnostic;
+use crate::domain::digest::Digest;
+use crate::domain::names::work_digest;
+use crate::domain::object::{Kind, Live};
+use crate::domain::tree::FileTree;
+use crate::domain::workshop::{Workshop, peek_id, read_workshop};
+use crate::failpoint;
+use crate::pipeline::compile::{
+    CompileError, CompileInput, FINISH, FailureClass, Phase, Progress, StepResult, assets_of,
+};
+use crate::pipeline::source::{ReadError, Snapshot, Unit};
+
+/// The recipe's file in a workshop's directory.
+const RECIPE: &str = "step-spec.yaml";
+
+/// Problems shown in a record's message; the command line shows all.
+const SHOWN_PROBLEMS: usize = 5;
+
+impl Sync {
+    /// The workshop's new record.
+    pub(super) async fn work_on(
+        &self,
+        snapshot: &Snapshot,
+        unit: &Unit,
+        known: Option<&UnitRecord>,
+        owned: &[Live],
+        cancel: &CancellationToken,
+        listener: Listener<'_>,
+    ) -> Result<UnitRecord, Error> {
+        let mut record = self.blank(unit, known);
+        // Reading a commit's objects and parsing them is work for a thread that may block.
+        let tree = match tokio::task::block_in_place(|| snapshot.read(unit)) {
+            Ok(tree) => tree,
+            Err(ReadError::Content { diagnostics, .. }) => return Ok(invalid(record, &diagnostics)),
+            Err(error) => return Err(Error::Read(error)),
+        };
+        record.recipe = tree.file(RECIPE).map(Digest::of);
+        record.base = recorded_base(&record, known, owned);
+        let checked = read_workshop(&unit.path, &tree, unit.key.tag.as_deref(), self.settings.registry.as_deref());
+        let workshop = match checked.into_result() {
+            Ok((workshop, _warnings)) => workshop,
+            Err(problems) => {
+                // What claims an id keeps that id's objects, even if nothing else can be read.
+                record.id = peek_id(&tree).map(|id| id.to_string()).or(record.id);
+                return Ok(invalid(self.with_work(record, unit), &problems));
+            }
+        };
+        record.id = Some(workshop.id.to_string());
+        record.image = workshop.recipe.as_ref().map(|recipe| recipe.image.full(self.settings.registry.as_deref()));
+
+        let images = match self.compile(&workshop, &tree, record.base, cancel, listener).await {
+            Ok(images) => images,
+            Err(error) => return Ok(self.with_work(not_compiled(record, &error, known_tries(known, unit)), unit)),
+        };
+        failpoint::reached("after-compile");
+        record.base = images.base;
+        let mut record = self.with_work(record, unit);
+        self.finish(&workshop, unit, images, &mut record)?;
+        Ok(record)
+    }
+
+    fn blank(&self, unit: &Unit, known: Option<&UnitRecord>) -> UnitRecord {
+        let record = UnitRecord {
+            path: unit.path.clone(),
+            // An unreadable workshop is still the one that stood here.
+            id: known.and_then(|record| record.id.clone()),
+            image: None,
+            unit: unit.key.to_string(),
+            work: Digest::of(b""),
+            recipe: None,
+            base: None,
+            state: UnitState::Ready,
+            message: String::new(),
+            tries: 0,
+            artifact: None,
+            objects: Vec::new(),
+            steps: serde_json::Value::Null,
+        };
+        self.with_work(record, unit)
+    }
+
+    fn with_work(&self, record: UnitRecord, unit: &Unit) -> UnitRecord {
+        let platform = record.recipe.and(self.platform.as_ref()).map(|platform| platform.digest());
+        let work = work_digest(&unit.key, self.settings.registry.as_deref(), record.base.as_ref(), platform.as_ref());
+        UnitRecord { work, ..record }
+    }
+
+    /// Builds and publishes the workshop's images; a dry run only asks what is there.
+    async fn compile(
+        &self,
+        workshop: &Workshop,
+        tree: &FileTree,
+        base: Option<Digest>,
+        cancel: &CancellationToken,
+        listener: Listener<'_>,
+    ) -> Result<Images, NotCompiled> {
+        // What an export carries of digests is taken as it is: a sync never looks images up.
+        let mut images = Images { base: None, digests: workshop.definition.image_digests(), steps: Vec::new() };
+        let Some(recipe) = &workshop.recipe else { return Ok(images) };
+        let platform = self.platform.as_deref().ok_or(NotCompiled::NoPlatform)?;
+        let input = CompileInput {
+            recipe,
+            tree,
+            registry: self.settings.registry.as_deref(),
+            recorded_base: base.filter(|_| !self.settings.refresh_base),
+            from_step: None,
+            platform,
+            assets: assets_of(recipe, tree).map_err(NotCompiled::Failed)?,
+            commands: self.settings.commands,
+            cancel,
+        };
+        if self.settings.dry_run {
+            let steps = self.compiler.status(&input).await.map_err(NotCompiled::Failed)?;
+            images.base = base;
+            images.digests.extend(
+                steps.iter().filter(|step| step.is_current).filter_map(|step| Some((step.id.clone(), step.digest?))),
+            );
+            images.steps.extend(steps.into_iter().map(|step| StepReport {
+                result: if step.is_built { StepOutcome::Reused } else { StepOutcome::Built },
+                key: Some(step.key),
+                digest: step.digest.filter(|_| step.is_current),
+                id: step.id,
+            }));
+            return Ok(images);
+        }
+        let progress = |progress: Progress<'_>| {
+            if matches!(progress.phase, Phase::Built) {
+                failpoint::reached("after-step");
+            }
+            listener(Event::Compile { workshop: workshop.id.as_str(), progress: &progress });
+        };
+        let compiled = self.compiler.compile(&input, &progress).await.map_err(NotCompiled::Failed)?;
+        images.base = Some(compiled.base);
+        images.digests.extend(compiled.steps.iter().map(|step| (step.id.clone(), step.digest)));
+        images.steps.extend(compiled.steps.into_iter().map(|step| StepReport {
+            id: step.id,
+            key: Some(step.key),
+            digest: Some(step.digest),
+            result: match step.result {
+                StepResult::Built => StepOutcome::Built,
+                StepResult::Reused => StepOutcome::Reused,
+            },
+        }));
+        Ok(images)
+    }
+
+    /// Writes the artifact and the wished objects into the record.
+    fn finish(&self, workshop: &Workshop, unit: &Unit, images: Images, record: &mut UnitRecord) -> Result<(), Error> {
+        // The state after the last step is an image but no step of the artifact.
+        let mut digests = images.digests;
+        digests.remove(FINISH);
+        let (artifact, size) = self.write_artifact(workshop, &digests)?;
+        record.artifact = (!self.settings.dry_run).then_some(artifact);
+        record.objects = build_objects(
+            workshop,
+            &Around {
+                owner: &self.settings.owner,
+                unit: &unit.key,
+                work: record.work,
+                base: record.base,
+                recipe: record.recipe,
+                artifact: (artifact, size),
+                images: &digests,
+                pull_registry: self.settings.pull_registry.as_deref(),
+                pull_secret: self.settings.pull_secret.as_ref().map(|(space, name)| (space.as_str(), name.as_str())),
+                target_namespace: &self.settings.target_namespace,
+            },
+        );
+        record.steps = serde_json::to_value(images.steps).unwrap_or_default();
+        Ok(())
+    }
+
+    /// The artifact under its own digest in the state directory.
+    fn write_artifact(&self, workshop: &Workshop, images: &BTreeMap<String, Digest>) -> Result<(Digest, u64), Error> {
+        let directory = self.state.join("artifacts");
+        let write = |source| Error::WriteArtifact { path: directory.clone(), source };
+        std::fs::create_dir_all(&directory).map_err(write)?;
+        let temporary = tempfile::Builder::new().prefix(".new-").tempdir_in(&directory).map_err(write)?;
+        let path = temporary.path().join("workshop.db");
+        let digest = crate::adapters::artifact::write(&workshop.definition, images, &path)?;
+        let size = std::fs::metadata(&path).map_err(write)?.len();
+        if !self.settings.dry_run {
+            std::fs::rename(&path, self.artifact_path(digest)).map_err(write)?;
+        }
+        Ok((digest, size))
+    }
+}
+
+/// A workshop's images, as far as they are known.
+struct Images {
+    base: Option<Digest>,
+    digests: BTreeMap<String, Digest>,
+    steps: Vec<StepReport>,
+}
+
+/// Why there are no images.
+enum NotCompiled {
+    NoPlatform,
+    Failed(CompileError),
+}
+
+/// The record of a workshop whose images could not be made.
+fn not_compiled(record: UnitRecord, error: &NotCompiled, tries: u32) -> UnitRecord {
+    let (state, tries, message) = match error {
+        NotCompiled::NoPlatform => (
+            UnitState::Failed,
+            0,
+            "there is no platform to put on top of the images: run `make build`, or give --platform DIR".to_owned(),
+        ),
+        NotCompiled::Failed(error) => {
+            let (state, tries) = match error.class() {
+                FailureClass::Content | FailureClass::Refused => (UnitState::Invalid, 0),
+                // A failing command is tried a few times; what is outside may come back any time.
+                FailureClass::Command => (UnitState::Failed, tries + 1),
+                FailureClass::Outside | FailureClass::Cancelled => (UnitState::Failed, 0),
+            };
+            (state, tries, super::error::chain(error))
+        }
+    };
+    UnitRecord { state, tries, message, ..record }
+}
+
+fn known_tries(known: Option<&UnitRecord>, unit: &Unit) -> u32 {
+    known.filter(|record| record.unit == unit.key.to_string()).map_or(0, |record| record.tries)
+}
+
+/// The base's digest that was recorded for this very recipe: in the store, else on the template.
+fn recorded_base(record: &UnitRecord, known: Option<&UnitRecord>, owned: &[Live]) -> Option<Digest> {
+    let recipe = record.recipe?;
+    if let Some(known) = known.filter(|known| known.recipe == Some(recipe) && known.base.is_some()) {
+        return known.base;
+    }
+    owned
+        .iter()
+        .filter(|live| live.key.kind == Kind::WorkspaceTemplate)
+        .filter(|live| live.annotation(labels::PATH) == Some(record.path.as_str()))
+        .find(|live| live.annotation(labels::RECIPE) == Some(recipe.to_string().as_str()))
+        .and_then(|live| live.annotation(labels::BASE_DIGEST)?.parse().ok())
+}
+
+fn invalid(record: UnitRecord, problems: &[Diagnostic]) -> UnitRecord {
+    let errors: Vec<_> = problems.iter().filter(|problem| problem.is_error()).collect();
+    let mut message = errors.iter().take(SHOWN_PROBLEMS).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if errors.len() > SHOWN_PROBLEMS {
+        message += &format!("; and {} more (run `workshop validate`)", errors.len() - SHOWN_PROBLEMS);
+    }
+    UnitRecord { state: UnitState::Invalid, message, ..record }
+}

@@ -1,0 +1,214 @@
+//! The parts of one end-to-end run: repository, registry, cluster and the controller process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::cluster::{SYSTEM, TestCluster};
+use crate::support::git::{GitServer, Repository};
+use crate::support::platform::platform_directory;
+use crate::support::registry::Registry;
+use crate::support::wait::wait_for;
+
+/// The namespace of the repositories under test.
+pub const NAMESPACE: &str = "workshops";
+
+/// How long a convergence may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A repository on a Git server, a registry and a cluster.
+pub struct Bench {
+    pub cluster: TestCluster,
+    pub registry: Registry,
+    pub git: GitServer,
+    pub repository: Repository,
+    pub state: tempfile::TempDir,
+}
+
+impl Bench {
+    /// Starts everything and commits the examples.
+    pub fn start(name: &str) -> Self {
+        let cluster = TestCluster::start(name);
+        cluster.kubectl(&["create", "namespace", NAMESPACE]);
+        let registry = Registry::start();
+        let git = GitServer::start();
+        let repository = git.create("workshops");
+        copy_tree(&examples(), repository.work_tree());
+        push_busybox(&registry);
+        for step_spec in step_specs(repository.work_tree()) {
+            let text = std::fs::read_to_string(&step_spec).unwrap();
+            let here = text.replace("docker.io/library/busybox:1.36", &format!("{}/busybox:1.36", registry.address()));
+            assert_ne!(text, here, "{} names the base that is replaced here", step_spec.display());
+            std::fs::write(&step_spec, here).unwrap();
+        }
+        repository.commit("three workshops");
+        repository.push();
+        Self { cluster, registry, git, repository, state: tempfile::tempdir().unwrap() }
+    }
+
+    /// The manifest of a WorkshopRepository that follows the repository.
+    pub fn manifest(&self, name: &str, spec: Value) -> Value {
+        let mut manifest = json!({
+            "apiVersion": "workshop.platform/v1alpha1",
+            "kind": "WorkshopRepository",
+            "metadata": { "name": name, "namespace": NAMESPACE },
+            "spec": {
+                "url": self.git.url("workshops"),
+                "interval": "1s",
+                "compile": { "mode": "Inline", "registry": format!("{}/{name}", self.registry.address()) },
+            },
+        });
+        let spec = spec.as_object().cloned().unwrap_or_default();
+        manifest["spec"].as_object_mut().unwrap().extend(spec);
+        manifest
+    }
+
+    /// Starts the controller as the user with the rights of `manifests/`, ending at a failpoint if one is named.
+    pub fn controller(&self, failpoint: Option<&str>) -> Controller {
+        Controller::start(&self.cluster, self.state.path(), failpoint)
+    }
+
+    /// The repository's object.
+    pub fn status(&self, name: &str) -> Value {
+        self.cluster.get(&["workshoprepository", "-n", NAMESPACE, name]).unwrap_or(Value::Null)
+    }
+
+    /// A template.
+    pub fn template(&self, name: &str) -> Option<Value> {
+        self.cluster.get(&["workspacetemplate", name])
+    }
+
+    /// All templates by name.
+    pub fn templates(&self) -> BTreeMap<String, Value> {
+        let list = self.cluster.get(&["workspacetemplates"]).unwrap_or_default();
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        items.into_iter().map(|object| (object["metadata"]["name"].as_str().unwrap().to_owned(), object)).collect()
+    }
+
+    /// The resource version of every template: a write to one changes it.
+    pub fn versions(&self) -> BTreeMap<String, Value> {
+        self.templates().into_iter().map(|(name, object)| (name, object["metadata"]["resourceVersion"].clone())).collect()
+    }
+
+    /// Waits until the repository is Ready at the work tree's head, or not Ready if so wished.
+    pub fn wait_ready(&self, name: &str, ready: &str) -> Value {
+        let head = self.repository.head();
+        wait_for(&format!("repository {name} has Ready={ready} at {head}"), PATIENCE, || {
+            let object = self.status(name);
+            let condition = condition(&object, "Ready")?;
+            let attempted = object.pointer("/status/lastAttemptedRevision")?.as_str()?;
+            (condition["status"] == ready && attempted.ends_with(&head)).then_some(object)
+        })
+    }
+
+    /// The digest of an image, asked of the registry by skopeo.
+    pub fn image_digest(&self, reference: &str) -> String {
+        let output = Command::new("skopeo")
+            .args(["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &format!("docker://{reference}")])
+            .output()
+            .expect("skopeo runs");
+        assert!(output.status.success(), "skopeo inspect {reference}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+/// The condition of a kind.
+pub fn condition(object: &Value, kind: &str) -> Option<Value> {
+    object.pointer("/status/conditions")?.as_array()?.iter().find(|condition| condition["type"] == kind).cloned()
+}
+
+/// A running controller; ended when dropped.
+pub struct Controller {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Controller {
+    /// Starts `workshop controller`.
+    pub fn start(cluster: &TestCluster, state: &Path, failpoint: Option<&str>) -> Self {
+        let log = state.with_extension("log");
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_workshop"));
+        command
+            .args(["-v", "controller", "--namespace", SYSTEM, "--state"])
+            .arg(state)
+            .arg("--kubeconfig")
+            .arg(cluster.controller())
+            .arg("--platform")
+            .arg(platform_directory())
+            .env_remove("WORKSHOP_FAILPOINT")
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file);
+        if let Some(failpoint) = failpoint {
+            command.env("WORKSHOP_FAILPOINT", failpoint);
+        }
+        Self { child: command.spawn().expect("the controller starts"), log }
+    }
+
+    /// Waits until the controller ended by itself, as a failpoint makes it.
+    pub fn wait_killed(&mut self) {
+        use std::os::unix::process::ExitStatusExt;
+        let status = wait_for("the controller reaches its failpoint", PATIENCE, || self.child.try_wait().unwrap());
+        assert_eq!(status.signal(), Some(9), "ended by itself: {status}\n{}", self.log());
+    }
+
+    /// Ends it as an administrator does, and says how it ended.
+    pub fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        wait_for("SIGTERM ends the controller", Duration::from_secs(20), || self.child.try_wait().unwrap());
+    }
+
+    /// What it said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- controller\n{}", self.log());
+        }
+    }
+}
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/workshops")
+}
+
+fn step_specs(root: &Path) -> Vec<PathBuf> {
+    let found: Vec<PathBuf> = std::fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("step-spec.yaml"))
+        .filter(|path| path.is_file())
+        .collect();
+    assert_eq!(found.len(), 3, "three examples");
+    found
+}
+
+/// Copies a directory with modes and links.
+pub fn copy_tree(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
+    assert!(status.success());
+}
+
+/// Puts Debian's static busybox into the registry as a base image, the way an author without internet would.
+pub fn push_busybox(registry: &Registry) {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let workshop = env!("CARGO_BIN_EXE_workshop");
+    let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/seed-busybox");
+    let status = Command::new(seed).arg(workshop).arg("--state").arg(&state).stdout(Stdio::null()).status().unwrap();
+    assert!(status.success(), "hack/seed-busybox fills a local image store");
+    let source = format!("oci:{}:docker.io/library/busybox:1.36", state.join("images").display());
+    let target = format!("docker://{}/busybox:1.36", registry.address());
+    let status = Command::new("skopeo").args(["copy", "--quiet", "--dest-tls-verify=false", &source, &target]).status().unwrap();
+    assert!(status.success(), "skopeo copies the base into the registry");
+}
