@@ -102,6 +102,7 @@ impl Mirror {
             self.start_anew()?;
         }
         if let Some(reference) = reference {
+            self.make_room(reference)?;
             self.receive(&format!("+{reference}:{reference}"), resolved, deadline)?;
             if let Some(commit) = self.find(wanted, resolved)? {
                 return Ok(commit);
@@ -249,12 +250,21 @@ impl Mirror {
         }
     }
 
+    /// Removes what the server cannot have any more beside `reference`: `a` and `a/b` are never references at once.
+    fn make_room(&self, reference: &str) -> Result<(), GitError> {
+        for (slash, _) in reference.match_indices('/').skip(1) {
+            self.forget(&reference[..slash])?;
+        }
+        self.mirrored_names(&format!("{reference}/"))?.iter().try_for_each(|name| self.forget(name))
+    }
+
     /// Points the mirror's reference at a commit that it already has.
     fn follow(&self, reference: Option<&str>, commit: gix::ObjectId) -> Result<(), GitError> {
         let Some(reference) = reference.filter(|name| name.starts_with("refs/")) else { return Ok(()) };
         if self.mirrored(reference).is_some_and(|there| commit.to_hex() == there) {
             return Ok(());
         }
+        self.make_room(reference)?;
         self.repository()?
             .reference(reference, commit, gix::refs::transaction::PreviousValue::Any, "followed")
             .map(|_| ())

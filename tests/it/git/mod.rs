@@ -219,6 +219,22 @@ async fn a_deleted_branch_is_missing_and_forgotten_by_the_mirror() {
     assert!(!git(&mirror, &["for-each-ref"]).contains("refs/heads/gone"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_below_the_name_of_a_deleted_one_is_followed() {
+    let fixture = Fixture::with_workshops();
+    let origin = fixture.origin();
+    for (name, gone) in [("topic", None), ("topic/one", Some(":topic")), ("topic", Some(":topic/one"))] {
+        if let Some(gone) = gone {
+            fixture.repository.git(&["push", "--quiet", "origin", gone]);
+        }
+        fixture.change(name);
+        let commit = fixture.change(&format!("{name} after {gone:?}"));
+        fixture.repository.git(&["push", "--quiet", "origin", &format!("HEAD:refs/heads/{name}")]);
+        let head = origin.resolve(&branch(name)).await.unwrap();
+        assert_eq!(origin.snapshot(&head).await.unwrap().revision.unwrap().commit, commit);
+    }
+}
+
 fn mirror_directory(state: &Path) -> PathBuf {
     let directories = std::fs::read_dir(state.join("mirrors")).unwrap().flatten().map(|entry| entry.path());
     directories.filter(|path| path.is_dir()).min().expect("a mirror")
