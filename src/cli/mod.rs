@@ -2,6 +2,7 @@
 //!
 //! A verb parses its flags, calls the pipeline and prints; decisions live below.
 
+pub mod build;
 pub mod context;
 pub mod crds;
 pub mod diagnostics;
@@ -12,6 +13,7 @@ pub mod get;
 pub mod image;
 pub mod import;
 pub mod printer;
+pub mod progress;
 pub mod validate;
 
 use std::path::PathBuf;
@@ -73,6 +75,8 @@ enum Verb {
     Export(export::Args),
     /// Rewrite exports in their canonical form
     Fmt(fmt::Args),
+    /// Build the images of a workshop's steps
+    Build(build::Args),
     /// Print the definitions of the custom resources, for kubectl apply -f -
     Crds(crds::Args),
     /// Look after the local store of base images
@@ -113,6 +117,7 @@ async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Import(args) => import::run(args, context).await,
         Verb::Export(args) => export::run(args, context).await,
         Verb::Fmt(args) => fmt::run(args, context).await,
+        Verb::Build(args) => build::run(args, context).await,
         Verb::Crds(args) => crds::run(args, context).await,
         Verb::Image(args) => image::run(args, context).await,
         Verb::Get(args) => get::run(args, context).await,

@@ -1,6 +1,7 @@
 //! Layer 3: one file per arrow of the data flow, and the pairs of ends.
 
 pub mod base;
+pub mod compile;
 pub mod export;
 pub mod image_end;
 pub mod image_store;

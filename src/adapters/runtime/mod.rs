@@ -16,7 +16,7 @@ mod unpack;
 mod xattr;
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -126,7 +126,7 @@ impl Runtime {
         &self,
         chain: Digest,
         diff_id: Digest,
-        blob: &Path,
+        blob: impl Read,
         parents: &[PathBuf],
     ) -> Result<PathBuf, RuntimeError> {
         let lock = {
@@ -139,9 +139,7 @@ impl Runtime {
             return Ok(target);
         }
         let partial = self.directory.fresh("unpack")?;
-        let file =
-            std::fs::File::open(blob).map_err(RuntimeError::io(format!("open the layer \"{}\"", blob.display())))?;
-        if let Err(error) = unpack::unpack(file, diff_id, &partial, parents) {
+        if let Err(error) = unpack::unpack(blob, diff_id, &partial, parents) {
             let _ = std::fs::remove_dir_all(&partial);
             return Err(error);
         }
@@ -156,6 +154,12 @@ impl Runtime {
                 Err(RuntimeError::Io { doing: format!("move the layer to \"{}\"", target.display()), source })
             }
         }
+    }
+
+    /// A path for a new file that is gone with this process at the latest.
+    #[must_use]
+    pub fn scratch_file(&self) -> PathBuf {
+        self.directory.file("layer")
     }
 
     /// Mounts the layers (bottom first) with an empty upper directory; unmounted and removed when dropped. Blocking.

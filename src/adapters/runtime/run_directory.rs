@@ -59,6 +59,11 @@ impl RunDirectory {
         format!("{kind}-{}", self.next.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// A path that nobody has used in this process.
+    pub fn file(&self, kind: &str) -> PathBuf {
+        self.path.join(self.name(kind))
+    }
+
     /// A new empty directory, mode 0755 whatever the umask is.
     pub fn fresh(&self, kind: &str) -> Result<PathBuf, RuntimeError> {
         use std::os::unix::fs::PermissionsExt as _;

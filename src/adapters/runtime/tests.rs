@@ -37,9 +37,7 @@ impl Fixture {
     }
 
     fn raw(&self, bytes: &[u8], diff_id: Digest, parents: &[PathBuf]) -> Result<PathBuf, RuntimeError> {
-        let file = self.state.path().join("blob");
-        fs::write(&file, bytes).unwrap();
-        self.runtime.unpack(Digest::of(format!("{diff_id}{parents:?}").as_bytes()), diff_id, &file, parents)
+        self.runtime.unpack(Digest::of(format!("{diff_id}{parents:?}").as_bytes()), diff_id, bytes, parents)
     }
 
     /// A layer with busybox as `/bin/sh`.
@@ -456,11 +454,12 @@ fn a_layer_is_unpacked_once_however_many_ask() {
     let mut writer = LayerWriter::new(Vec::new(), 0, Workers::Here);
     writer.append(&Entry::file("f", 0o644, 4), Cursor::new("once")).unwrap();
     let (bytes, blob) = writer.finish().unwrap();
-    let file = fixture.state.path().join("blob");
-    fs::write(&file, &bytes).unwrap();
     let inodes: Vec<u64> = std::thread::scope(|scope| {
-        let ask =
-            || fs::metadata(fixture.runtime.unpack(blob.diff_id, blob.diff_id, &file, &[]).unwrap()).unwrap().ino();
+        let ask = || {
+            fs::metadata(fixture.runtime.unpack(blob.diff_id, blob.diff_id, bytes.as_slice(), &[]).unwrap())
+                .unwrap()
+                .ino()
+        };
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });

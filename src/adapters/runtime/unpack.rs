@@ -22,7 +22,7 @@ use crate::domain::digest::Digest;
 use crate::domain::layer::{self, Entry, Kind, LayerReadError, Limits};
 
 /// Unpacks `blob` (tar, gzip in any number of members, or zstd) into `target` and compares the diff id.
-pub fn unpack(blob: File, diff_id: Digest, target: &Path, parents: &[PathBuf]) -> Result<(), RuntimeError> {
+pub fn unpack(blob: impl Read, diff_id: Digest, target: &Path, parents: &[PathBuf]) -> Result<(), RuntimeError> {
     let bad = |reason: String| RuntimeError::BadLayer { layer: diff_id, reason };
     let limits = Limits::default();
     let mut unpacker = Unpacker::new(diff_id, target, parents)?;
