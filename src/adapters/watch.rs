@@ -93,7 +93,7 @@ fn matters(root: &Path, is_bare: bool, path: &Path) -> bool {
         return true;
     }
     matches!(parts.next(), Some("HEAD" | "refs" | "packed-refs"))
-        && !relative.extension().is_some_and(|extension| extension == "lock")
+        && relative.extension().is_none_or(|extension| extension != "lock")
 }
 
 #[cfg(test)]

@@ -274,10 +274,10 @@ const fn is_lower_hex(byte: u8) -> bool {
 
 fn is_source_url(url: &str) -> bool {
     let is_word = |text: &str| !text.is_empty() && !text.contains(is_space);
-    if let Some((scheme, rest)) = url.split_once("://") {
-        if ["https", "http", "ssh", "file"].contains(&scheme) {
-            return is_word(rest);
-        }
+    if let Some((scheme, rest)) = url.split_once("://")
+        && ["https", "http", "ssh", "file"].contains(&scheme)
+    {
+        return is_word(rest);
     }
     let Some((user, rest)) = url.split_once('@') else { return false };
     let Some((host, path)) = rest.split_once(':') else { return false };
@@ -314,8 +314,8 @@ fn is_registry(text: &str) -> bool {
     let is_word = |word: &str| {
         let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let bytes = word.as_bytes();
-        bytes.first().is_some_and(|byte| is_plain(byte))
-            && bytes.last().is_some_and(|byte| is_plain(byte))
+        bytes.first().is_some_and(&is_plain)
+            && bytes.last().is_some_and(&is_plain)
             && bytes.iter().all(|byte| is_plain(byte) || matches!(byte, b'.' | b'_' | b'-'))
     };
     is_host && is_port && parts.all(is_word)

@@ -176,7 +176,7 @@ impl<'p> Reading<'p> {
     fn rows(&mut self, table: &str, sql: &str, required: &[usize]) -> Result<Vec<Texts>, ArtifactError> {
         let failed = || ArtifactError::sqlite("read", self.path);
         let mut statement = self.connection.prepare(sql).map_err(failed())?;
-        let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let mut rows = statement.query([]).map_err(failed())?;
         let mut texts = Vec::new();
         let mut problems = Vec::new();
