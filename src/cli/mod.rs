@@ -14,6 +14,10 @@ pub mod image;
 pub mod import;
 pub mod printer;
 pub mod progress;
+pub mod show;
+pub mod sync;
+pub mod sync_flags;
+pub mod up;
 pub mod validate;
 
 use std::path::PathBuf;
@@ -81,6 +85,10 @@ enum Verb {
     Crds(crds::Args),
     /// Look after the local store of base images
     Image(image::Args),
+    /// Bring one source in: import, compile, and write its objects
+    Sync(sync::Args),
+    /// Keep sources in step on this machine, in the foreground
+    Up(up::Args),
     /// Show the objects of the embedded store or of a cluster
     Get(get::Args),
     /// Print a completion script for a shell
@@ -120,6 +128,8 @@ async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Build(args) => build::run(args, context).await,
         Verb::Crds(args) => crds::run(args, context).await,
         Verb::Image(args) => image::run(args, context).await,
+        Verb::Sync(args) => sync::run(args, context).await,
+        Verb::Up(args) => up::run(args, context).await,
         Verb::Get(args) => get::run(args, context).await,
         Verb::Completions { shell } => {
             let mut text = Vec::new();
@@ -135,6 +145,16 @@ async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
             context.printer.data(&String::from_utf8_lossy(&text));
             Ok(Exit::Done)
         }
+    }
+}
+
+/// Waits until somebody ends the program.
+async fn ending() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
     }
 }
 

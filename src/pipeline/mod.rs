@@ -9,3 +9,4 @@ pub mod import;
 pub mod object_end;
 pub mod platform;
 pub mod source;
+pub mod sync;
