@@ -7,11 +7,14 @@ use std::collections::BTreeSet;
 use crate::domain::definition::nul_offset;
 use crate::domain::diagnostic::{Diagnostic, Place};
 use crate::domain::tree::{FileTree, TreeEntry};
-use crate::domain::yaml::{self, Document, Node, Problems};
+use crate::domain::yaml::{self, Document, Limits, Node, Problems};
 
+use super::compose::MAX_SIZE;
 use super::fields::Placed;
 use super::{ASSETS, Layout, WORKSHOP_FILE, state, tables, tree};
 
+/// A table holds whole texts, and one with carriage returns is a single quoted line.
+const LIMITS: Limits = Limits { bytes: 2 * MAX_SIZE, line: 2 * MAX_SIZE, nodes: 1_000_000 };
 /// The first bytes of what Git LFS leaves in place of a file.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1";
 
@@ -113,7 +116,7 @@ impl<'a> Reader<'a> {
     pub fn document<T>(&mut self, path: &str, read: impl FnOnce(&Document<'_>, &mut Problems<'_>) -> T) -> Option<T> {
         let bytes = self.bytes(path)?;
         let name = self.files.name(path);
-        let parsed = yaml::parse(&name, bytes);
+        let parsed = yaml::parse_within(&name, bytes, LIMITS);
         self.diagnostics.extend(parsed.diagnostics);
         let document = parsed.value?;
         let mut problems = Problems::of(&document);

@@ -7,20 +7,29 @@
 mod parse;
 mod read;
 
-pub use parse::parse;
+pub use parse::{parse, parse_within};
 pub use read::{Mapping, Problems, join, nearest, shorten};
 
 use super::diagnostic::Place;
 
-/// The largest YAML file, in bytes.
-pub const MAX_BYTES: usize = 4 << 20;
-/// The longest line, in bytes.
-pub const MAX_LINE: usize = 256 << 10;
+/// The bounds of one document.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The largest file, and the most text that aliases may copy, in bytes.
+    pub bytes: usize,
+    /// The longest line, in bytes.
+    pub line: usize,
+    /// The most nodes, aliases expanded.
+    pub nodes: usize,
+}
+
+impl Limits {
+    /// For files that people write.
+    pub const AUTHORED: Self = Self { bytes: 4 << 20, line: 256 << 10, nodes: 200_000 };
+}
+
 /// The deepest nesting.
 pub const MAX_DEPTH: usize = 64;
-/// The most nodes, aliases expanded.
-pub const MAX_NODES: usize = 200_000;
-
 /// A node of a YAML document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {

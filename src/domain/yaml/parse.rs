@@ -5,15 +5,21 @@ use std::collections::{HashMap, HashSet};
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
 
 use super::read::{join, shorten};
-use super::{Document, Entry, MAX_BYTES, MAX_DEPTH, MAX_LINE, MAX_NODES, Node, Value};
+use super::{Document, Entry, Limits, MAX_DEPTH, Node, Value};
 use crate::domain::diagnostic::{Checked, Diagnostic, Place};
 
 /// Parses one YAML document; duplicate keys are reported at their second occurrence and reading goes on.
 #[must_use]
 pub fn parse<'a>(file: &'a str, bytes: &'a [u8]) -> Checked<Document<'a>> {
+    parse_within(file, bytes, Limits::AUTHORED)
+}
+
+/// As [`parse`], with bounds of its own.
+#[must_use]
+pub fn parse_within<'a>(file: &'a str, bytes: &'a [u8], limits: Limits) -> Checked<Document<'a>> {
     let mut diagnostics = Vec::new();
-    let value = parse_text(file, bytes, &mut diagnostics);
-    let value = value.and_then(|text| match build(file, text, &mut diagnostics) {
+    let value = parse_text(file, bytes, limits, &mut diagnostics);
+    let value = value.and_then(|text| match build(file, text, limits, &mut diagnostics) {
         Ok(root) => Some(Document { file, text, root }),
         Err(diagnostic) => {
             diagnostics.push(*diagnostic);
@@ -23,9 +29,9 @@ pub fn parse<'a>(file: &'a str, bytes: &'a [u8]) -> Checked<Document<'a>> {
     Checked { value, diagnostics }
 }
 
-fn parse_text<'a>(file: &str, bytes: &'a [u8], diagnostics: &mut Vec<Diagnostic>) -> Option<&'a str> {
-    if bytes.len() > MAX_BYTES {
-        let message = format!("the file has {} bytes, more than the {MAX_BYTES} that are read", bytes.len());
+fn parse_text<'a>(file: &str, bytes: &'a [u8], limits: Limits, diagnostics: &mut Vec<Diagnostic>) -> Option<&'a str> {
+    if bytes.len() > limits.bytes {
+        let message = format!("the file has {} bytes, more than the {} that are read", bytes.len(), limits.bytes);
         diagnostics.push(
             Diagnostic::error("too-large", file, message).help("move large contents into files named by `source`"),
         );
@@ -47,8 +53,8 @@ fn parse_text<'a>(file: &str, bytes: &'a [u8], diagnostics: &mut Vec<Diagnostic>
             return None;
         }
     };
-    if let Some((index, line)) = text.split('\n').enumerate().find(|(_, line)| line.len() > MAX_LINE) {
-        let message = format!("the line has {} bytes, more than the {MAX_LINE} that are read", line.len());
+    if let Some((index, line)) = text.split('\n').enumerate().find(|(_, line)| line.len() > limits.line) {
+        let message = format!("the line has {} bytes, more than the {} that are read", line.len(), limits.line);
         let place = Place { line: index as u32 + 1, column: 1 };
         diagnostics.push(
             Diagnostic::error("line-too-long", file, message)
@@ -102,8 +108,11 @@ struct Builder<'a, 'd> {
     text: &'a str,
     diagnostics: &'d mut Vec<Diagnostic>,
     stack: Vec<Open>,
-    anchors: HashMap<usize, (Node, usize)>,
+    limits: Limits,
+    anchors: HashMap<usize, (Node, Weight)>,
     nodes: usize,
+    /// The bytes of text that anchors and aliases have copied.
+    copied: usize,
     root: Option<Node>,
 }
 
@@ -112,11 +121,20 @@ const MAX_DUPLICATES: usize = 200;
 
 type Fatal = Box<Diagnostic>;
 
-fn build(file: &str, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Result<Node, Fatal> {
+fn build(file: &str, text: &str, limits: Limits, diagnostics: &mut Vec<Diagnostic>) -> Result<Node, Fatal> {
     let mut options = Options::default();
     options.emit_comments = false;
-    let mut builder =
-        Builder { file, text, diagnostics, stack: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None };
+    let mut builder = Builder {
+        file,
+        text,
+        diagnostics,
+        stack: Vec::new(),
+        limits,
+        anchors: HashMap::new(),
+        nodes: 0,
+        copied: 0,
+        root: None,
+    };
     let mut documents = 0;
     for next in Parser::new_from_str_with_options(text, options) {
         let (event, span) = next.map_err(|error| {
@@ -188,11 +206,15 @@ impl Builder<'_, '_> {
                 None => {}
             },
             Event::Alias(id) => {
-                let (node, weight) = self.anchors.get(&id).cloned().ok_or_else(|| {
-                    self.fatal("alias", place, "this alias stands inside of what it names", "write the value out")
-                })?;
-                // The weight is charged before the copy is kept, so that a bomb of aliases ends at the budget.
-                self.complete(Node { place, ..node }, 0, weight)?;
+                let unknown = "this alias stands inside of what it names";
+                let Some(weight) = self.anchors.get(&id).map(|(_, weight)| *weight) else {
+                    return Err(self.fatal("alias", place, unknown, "write the value out"));
+                };
+                // Charged before the copy is made, so that a bomb of aliases ends at the budget.
+                self.charge_copy(weight.bytes, place)?;
+                if let Some((node, _)) = self.anchors.get(&id).cloned() {
+                    self.complete(Node { place, ..node }, 0, weight.nodes)?;
+                }
             }
             _ => {}
         }
@@ -228,18 +250,31 @@ impl Builder<'_, '_> {
         Ok(())
     }
 
+    fn charge_copy(&mut self, bytes: usize, place: Place) -> Result<(), Fatal> {
+        self.copied += bytes;
+        if self.copied <= self.limits.bytes {
+            return Ok(());
+        }
+        let message = format!("aliases copy more than the {} bytes that a file may have", self.limits.bytes);
+        Err(self.fatal("too-large", place, message, "use fewer aliases"))
+    }
+
     fn complete(&mut self, node: Node, anchor: usize, weight: usize) -> Result<(), Fatal> {
         self.nodes += weight;
-        if self.nodes > MAX_NODES {
+        if self.nodes > self.limits.nodes {
             return Err(self.fatal(
                 "too-many-nodes",
                 node.place,
-                format!("the document has more than {MAX_NODES} values, aliases counted as often as they are used"),
+                format!(
+                    "the document has more than {} values, aliases counted as often as they are used",
+                    self.limits.nodes
+                ),
                 "use fewer aliases",
             ));
         }
         if anchor != 0 {
             let weight = weigh(&node);
+            self.charge_copy(weight.bytes, node.place)?;
             self.anchors.insert(anchor, (node.clone(), weight));
         }
         match self.stack.last_mut() {
@@ -300,11 +335,23 @@ impl Builder<'_, '_> {
     }
 }
 
-fn weigh(node: &Node) -> usize {
-    1 + match &node.value {
-        Value::Scalar { .. } => 0,
-        Value::Sequence(nodes) => nodes.iter().map(weigh).sum(),
-        Value::Mapping(entries) => entries.iter().map(|entry| 1 + weigh(&entry.value)).sum(),
+/// What a copy of a node costs.
+#[derive(Debug, Clone, Copy)]
+struct Weight {
+    nodes: usize,
+    bytes: usize,
+}
+
+fn weigh(node: &Node) -> Weight {
+    let sum = |left: Weight, right: Weight| Weight { nodes: left.nodes + right.nodes, bytes: left.bytes + right.bytes };
+    let one = Weight { nodes: 1, bytes: 0 };
+    match &node.value {
+        Value::Scalar { text, .. } => Weight { nodes: 1, bytes: text.len() },
+        Value::Sequence(nodes) => nodes.iter().map(weigh).fold(one, sum),
+        Value::Mapping(entries) => entries
+            .iter()
+            .map(|entry| sum(Weight { nodes: 1, bytes: entry.key.len() }, weigh(&entry.value)))
+            .fold(one, sum),
     }
 }
 
@@ -336,7 +383,13 @@ mod tests {
         }
         assert_eq!(rules("a: [1\n")[0].0, "syntax");
         assert_eq!(rules(&format!("{}{}", "[".repeat(100), "]".repeat(100)))[0].0, "too-deep");
-        assert_eq!(rules(&format!("a: {}", "x".repeat(MAX_LINE + 1)))[0].0, "line-too-long");
+        assert_eq!(rules(&format!("a: {}", "x".repeat(Limits::AUTHORED.line + 1)))[0].0, "line-too-long");
+    }
+
+    #[test]
+    fn copies_of_a_large_text_end_at_the_budget() {
+        let text = format!("a: &a |\n{}b: [{}]\n", "  some text\n".repeat(50_000), "*a,\n  ".repeat(1000));
+        assert_eq!(rules(&text)[0].0, "too-large");
     }
 
     #[test]
