@@ -16,3 +16,4 @@ mod examples;
 mod generated;
 mod git;
 mod support;
+mod sync;

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::support::files::copy_tree;
 use crate::support::git::{Fault, GitServer, Repository};
 use crate::support::platform::platform_directory;
 
@@ -41,9 +42,21 @@ fn rows(run: &Run) -> Vec<String> {
     rows.iter()
         .map(|row| {
             let results = |list: &str| {
-                row[list].as_array().unwrap().iter().map(|item| item["result"].as_str().unwrap()).collect::<Vec<_>>().join(",")
+                row[list]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|item| item["result"].as_str().unwrap())
+                    .collect::<Vec<_>>()
+                    .join(",")
             };
-            format!("{} {} [{}] [{}]", row["id"].as_str().unwrap_or("?"), row["state"].as_str().unwrap(), results("steps"), results("objects"))
+            format!(
+                "{} {} [{}] [{}]",
+                row["id"].as_str().unwrap_or("?"),
+                row["state"].as_str().unwrap(),
+                results("steps"),
+                results("objects")
+            )
         })
         .collect()
 }
@@ -66,17 +79,32 @@ fn only_what_changed_is_due_and_what_left_is_pruned() {
     repository.commit("three");
     repository.push();
     let first = sync(state.path(), &url, &[]);
-    assert_eq!(rows(&first), ["alpha", "beta", "gamma"].map(|id| format!("{id} ready [built,built] [created]")), "{}", first.talk);
-    assert_eq!((first.code, first.json["revision"].as_str()), (0, Some(format!("main@sha1:{}", repository.head()).as_str())));
+    assert_eq!(
+        rows(&first),
+        ["alpha", "beta", "gamma"].map(|id| format!("{id} ready [built,built] [created]")),
+        "{}",
+        first.talk
+    );
+    assert_eq!(
+        (first.code, first.json["revision"].as_str()),
+        (0, Some(format!("main@sha1:{}", repository.head()).as_str()))
+    );
 
     let again = sync(state.path(), &url, &[]);
-    assert_eq!(rows(&again), ["alpha", "beta", "gamma"].map(|id| format!("{id} unchanged [reused,reused] [unchanged]")));
+    assert_eq!(
+        rows(&again),
+        ["alpha", "beta", "gamma"].map(|id| format!("{id} unchanged [reused,reused] [unchanged]"))
+    );
 
     repository.write("beta/step-spec.yaml", &recipe("beta", "2"));
     repository.commit("change beta's second step");
     repository.push();
     let dry = sync(state.path(), &url, &["--dry-run"]);
-    let expected = ["alpha unchanged [reused,reused] [unchanged]", "beta ready [reused,built] [updated]", "gamma unchanged [reused,reused] [unchanged]"];
+    let expected = [
+        "alpha unchanged [reused,reused] [unchanged]",
+        "beta ready [reused,built] [updated]",
+        "gamma unchanged [reused,reused] [unchanged]",
+    ];
     assert_eq!(rows(&dry), expected, "{}", dry.talk);
     let wet = sync(state.path(), &url, &[]);
     assert_eq!(rows(&wet), expected, "a dry run wrote nothing: {}", wet.talk);
@@ -88,7 +116,11 @@ fn only_what_changed_is_due_and_what_left_is_pruned() {
     let third = sync(state.path(), &url, &[]);
     assert_eq!(
         rows(&third),
-        ["beta unchanged [reused,reused] [unchanged]", "alpha ready [reused,reused] [updated]", "gamma removed [] [deleted]"],
+        [
+            "beta unchanged [reused,reused] [unchanged]",
+            "alpha ready [reused,reused] [updated]",
+            "gamma removed [] [deleted]"
+        ],
         "a moved workshop is updated, not made anew: {}",
         third.talk
     );
@@ -102,7 +134,7 @@ fn a_folder_a_working_tree_and_a_commit_give_the_same_objects() {
     repository.commit("one");
     repository.push();
     let plain = tempfile::tempdir().unwrap();
-    super::spine::bench::copy_tree(&repository.work_tree().join("alpha"), &plain.path().join("alpha"));
+    copy_tree(&repository.work_tree().join("alpha"), &plain.path().join("alpha"));
     let spec_of = |source: &str| {
         let state = tempfile::tempdir().unwrap();
         let run = sync(state.path(), source, &[]);
@@ -144,18 +176,56 @@ struct Row {
 }
 
 const BAD_SOURCES: &[Row] = &[
-    Row { name: "missing branch", arrange: |_, _| {}, arguments: &["--branch", "nowhere"], code: 3, says: &["\"nowhere\"", "help:"] },
+    Row {
+        name: "missing branch",
+        arrange: |_, _| {},
+        arguments: &["--branch", "nowhere"],
+        code: 3,
+        says: &["\"nowhere\"", "help:"],
+    },
     Row { name: "missing tag", arrange: |_, _| {}, arguments: &["--tag", "v9"], code: 3, says: &["\"v9\""] },
     Row { name: "no version in range", arrange: |_, _| {}, arguments: &["--semver", "7.x"], code: 3, says: &["7.x"] },
     Row { name: "nonsense range", arrange: |_, _| {}, arguments: &["--semver", "one"], code: 2, says: &["one"] },
-    Row { name: "missing commit", arrange: |_, _| {}, arguments: &["--commit", "0123456789012345678901234567890123456789"], code: 3, says: &["0123456789"] },
-    Row { name: "server asks for a password", arrange: |git, _| git.set_fault(Some(Fault::Login { user: "u".into(), password: "p".into() })), arguments: &[], code: 3, says: &["http://127.0.0.1"] },
-    Row { name: "server is overloaded", arrange: |git, _| git.set_fault(Some(Fault::Status(429))), arguments: &[], code: 3, says: &["http://127.0.0.1"] },
-    Row { name: "server fails", arrange: |git, _| git.set_fault(Some(Fault::Status(500))), arguments: &[], code: 3, says: &["http://127.0.0.1"] },
-    Row { name: "repository is not there", arrange: |git, _| git.set_fault(Some(Fault::Status(404))), arguments: &[], code: 3, says: &["http://127.0.0.1"] },
+    Row {
+        name: "missing commit",
+        arrange: |_, _| {},
+        arguments: &["--commit", "0123456789012345678901234567890123456789"],
+        code: 3,
+        says: &["0123456789"],
+    },
+    Row {
+        name: "server asks for a password",
+        arrange: |git, _| git.set_fault(Some(Fault::Login { user: "u".into(), password: "p".into() })),
+        arguments: &[],
+        code: 3,
+        says: &["http://127.0.0.1"],
+    },
+    Row {
+        name: "server is overloaded",
+        arrange: |git, _| git.set_fault(Some(Fault::Status(429))),
+        arguments: &[],
+        code: 3,
+        says: &["http://127.0.0.1"],
+    },
+    Row {
+        name: "server fails",
+        arrange: |git, _| git.set_fault(Some(Fault::Status(500))),
+        arguments: &[],
+        code: 3,
+        says: &["http://127.0.0.1"],
+    },
+    Row {
+        name: "repository is not there",
+        arrange: |git, _| git.set_fault(Some(Fault::Status(404))),
+        arguments: &[],
+        code: 3,
+        says: &["http://127.0.0.1"],
+    },
     Row {
         name: "base image that does not exist",
-        arrange: |_, repository| commit(repository, &recipe("alpha", "2").replace("image: scratch", "image: 127.0.0.1:1/none:1")),
+        arrange: |_, repository| {
+            commit(repository, &recipe("alpha", "2").replace("image: scratch", "image: 127.0.0.1:1/none:1"))
+        },
         arguments: &[],
         code: 3,
         says: &["127.0.0.1:1/none:1"],
@@ -205,7 +275,12 @@ fn a_bad_source_is_told_and_what_was_there_stays() {
         for part in row.says {
             assert!(said.contains(part), "{} does not say {part}:\n{said}", row.name);
         }
-        assert_eq!(workshop(state.path(), &["get", "templates", "-o", "json"]).stdout, before, "{}: what was there stays", row.name);
+        assert_eq!(
+            workshop(state.path(), &["get", "templates", "-o", "json"]).stdout,
+            before,
+            "{}: what was there stays",
+            row.name
+        );
     }
 }
 
@@ -257,7 +332,12 @@ fn deleting_everything_waits_for_the_hash_of_the_plan() {
     assert_eq!((refused.code, rows(&refused)), (4, vec!["alpha refused [] []".to_owned()]), "{}", refused.talk);
     let hash = refused.json["plan"]["hash"].as_str().unwrap().to_owned();
     let approved = sync(state.path(), &git.url("r"), &["--approve", &hash]);
-    assert_eq!((approved.code, rows(&approved)), (0, vec!["alpha removed [] [deleted]".to_owned()]), "{}", approved.talk);
+    assert_eq!(
+        (approved.code, rows(&approved)),
+        (0, vec!["alpha removed [] [deleted]".to_owned()]),
+        "{}",
+        approved.talk
+    );
 }
 
 #[test]
@@ -274,6 +354,10 @@ fn an_id_belongs_to_the_source_that_brought_it_first() {
     let before = workshop(state.path(), &["get", "templates", "-o", "json"]).stdout;
     let refused = sync(state.path(), &git.url("two"), &[]);
     assert_eq!(refused.code, 4, "{}", refused.json);
-    assert!(refused.json["workshops"][0]["message"].as_str().unwrap().contains("belongs to the repository"), "{}", refused.json);
+    assert!(
+        refused.json["workshops"][0]["message"].as_str().unwrap().contains("belongs to the repository"),
+        "{}",
+        refused.json
+    );
     assert_eq!(workshop(state.path(), &["get", "templates", "-o", "json"]).stdout, before);
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::cluster::{SYSTEM, TestCluster};
+use crate::support::files::copy_tree;
 use crate::support::git::{GitServer, Repository};
 use crate::support::platform::platform_directory;
 use crate::support::registry::Registry;
@@ -191,12 +192,6 @@ fn step_specs(root: &Path) -> Vec<PathBuf> {
         .collect();
     assert_eq!(found.len(), 3, "three examples");
     found
-}
-
-/// Copies a directory with modes and links.
-pub fn copy_tree(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
-    assert!(status.success());
 }
 
 /// Puts Debian's static busybox into the registry as a base image, the way an author without internet would.

@@ -1,6 +1,6 @@
 //! The main job end to end on real parts: Git over HTTP, a registry, kube-apiserver, and `workshop controller` with
 //! exactly the rights in `manifests/`.
 
-pub mod bench;
+mod bench;
 mod crash;
 mod follow;
