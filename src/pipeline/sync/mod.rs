@@ -5,7 +5,9 @@
 
 mod carry_out;
 mod error;
+mod records;
 mod report;
+mod settings;
 mod unit;
 mod wished;
 
@@ -17,19 +19,23 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 pub use error::{Class, Error};
+pub use records::Memory;
 pub use report::{
     ObjectOutcome, ObjectReport, PlanReport, StepOutcome, StepReport, SyncReport, WorkshopReport, WorkshopState,
 };
+pub use settings::Settings;
+
+use records::{Records, Worked, refuse_doubles, wished_objects};
 
 use crate::adapters::store::{SourceRecord, Store, UnitRecord, UnitState};
 use crate::crd::labels;
-use crate::domain::digest::{Digest, FramedHasher};
-use crate::domain::names::{FORMAT_VERSION, work_digest};
+use crate::domain::digest::Digest;
+use crate::domain::names::work_digest;
 use crate::domain::object::{Live, ObjectKey, key_of};
-use crate::domain::plan::{Budget, Desired, Inputs, Names, Plan, Standing, plan};
+use crate::domain::plan::{Inputs, Names, Plan, Standing, plan};
 use crate::domain::revision::RefSpec;
 use crate::failpoint;
-use crate::pipeline::compile::{CommandPolicy, Compiler};
+use crate::pipeline::compile::Compiler;
 use crate::pipeline::object_end::ObjectEnd;
 use crate::pipeline::platform::Platform;
 use crate::pipeline::source::{Head, Origin, Snapshot, Unit};
@@ -63,41 +69,6 @@ pub struct Sync {
     pub settings: Settings,
     /// One sync of a source at a time, and what the last one left.
     pub memory: Mutex<Memory>,
-}
-
-/// Everything about a sync that a person sets.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The owner label's value.
-    pub owner: String,
-    /// The source as people see it.
-    pub source: String,
-    /// Only workshops below these directories; all where empty.
-    pub paths: Vec<String>,
-    /// The ignore text that the origin was opened with.
-    pub ignore: Option<String>,
-    /// The registry put before image names.
-    pub registry: Option<String>,
-    /// The registry's name for nodes.
-    pub pull_registry: Option<String>,
-    /// The Secret for pulling: namespace and name.
-    pub pull_secret: Option<(String, String)>,
-    /// The namespace of the roster's instances.
-    pub target_namespace: String,
-    /// Whether what the revision no longer has is removed.
-    pub prune: bool,
-    /// How much may go at once.
-    pub budget: Budget,
-    /// A plan with any change waits for its approval.
-    pub manual: bool,
-    /// The approved plan's hash.
-    pub approved: Option<String>,
-    /// What commands may do.
-    pub commands: CommandPolicy,
-    /// Resolve every base again.
-    pub refresh_base: bool,
-    /// Print what would be done and write nothing.
-    pub dry_run: bool,
 }
 
 /// Why a sync runs; decides how much an unchanged head costs.
@@ -157,13 +128,14 @@ impl Sync {
         // a new commit then needs only the objects of the workshops it touches.
         let is_narrow = trigger == Trigger::Poll
             && !memory.is_unsure
-            && source.is_some_and(|source| source.settings == self.settings_digest().to_string());
+            && source
+                .is_some_and(|source| source.settings == self.settings.digest(self.platform.as_deref()).to_string());
         let known = memory.begin();
         listener(Event::Resolved { revision: &display(&head) });
         let snapshot = self.origin.snapshot(&head).await?;
         failpoint::reached("after-fetch");
 
-        let units: Vec<&Unit> = snapshot.units.iter().filter(|unit| self.is_followed(&unit.path)).collect();
+        let units: Vec<&Unit> = snapshot.units.iter().filter(|unit| self.settings.follows(&unit.path)).collect();
         let owned = if is_narrow { None } else { Some(self.objects.list_owned(&self.settings.owner).await?) };
         let mut records = self
             .work(trigger, &snapshot, &units, known, owned.as_deref().unwrap_or_default(), cancel, listener)
@@ -208,7 +180,7 @@ impl Sync {
     fn is_settled(&self, head: &Head, source: Option<&SourceRecord>, known: &Records) -> bool {
         let (Some(revision), Some(source)) = (&head.revision, source) else { return false };
         source.commit == revision.commit
-            && source.settings == self.settings_digest().to_string()
+            && source.settings == self.settings.digest(self.platform.as_deref()).to_string()
             && source.revision == revision.to_string()
             && !known.values().any(|unit| unit.state == UnitState::Failed && unit.tries < MAX_TRIES)
     }
@@ -226,32 +198,6 @@ impl Sync {
         let objects = before.chain(fresh.iter().copied()).flat_map(|record| &record.objects);
         let keys: BTreeSet<ObjectKey> = objects.filter_map(|(manifest, _)| key_of(manifest)).collect();
         (!renamed && keys.len() <= MAX_NARROW * 8).then_some(keys)
-    }
-
-    /// Everything beside the revision that a result depends on.
-    fn settings_digest(&self) -> Digest {
-        let settings = &self.settings;
-        let mut hasher = FramedHasher::new("workshop.settings");
-        hasher.number(FORMAT_VERSION).optional(self.platform.as_ref().map(|platform| platform.digest().to_string()));
-        hasher.optional(settings.registry.as_deref()).optional(settings.pull_registry.as_deref());
-        hasher.part(&settings.target_namespace).part([u8::from(settings.prune), u8::from(settings.manual)]);
-        hasher.part(format!("{:?} {:?} {:?}", settings.budget, settings.pull_secret, settings.commands.allowed));
-        hasher.optional(settings.approved.as_deref()).optional(settings.ignore.as_deref());
-        for path in &settings.paths {
-            hasher.part(path);
-        }
-        hasher.finish()
-    }
-
-    fn is_followed(&self, path: &str) -> bool {
-        let below = |root: &String| {
-            let root = root.trim_end_matches('/').trim_start_matches("./");
-            root.is_empty()
-                || root == "."
-                || path == root
-                || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'))
-        };
-        self.settings.paths.is_empty() || self.settings.paths.iter().any(below)
     }
 
     /// The record of every workshop of the revision: the known one where nothing is due, else that of new work.
@@ -376,7 +322,7 @@ impl Sync {
             revision: display(head),
             commit: head.revision.as_ref().map(|revision| revision.commit.clone()).unwrap_or_default(),
             // An incomplete sync is remembered with settings that nothing equals, so that the next one is complete.
-            settings: if complete { self.settings_digest().to_string() } else { String::new() },
+            settings: if complete { self.settings.digest(self.platform.as_deref()).to_string() } else { String::new() },
         };
         Ok(self.store.write_source(&self.settings.owner, &record)?)
     }
@@ -385,123 +331,4 @@ impl Sync {
 /// The revision as people see it; files of a directory have none.
 fn display(head: &Head) -> String {
     head.revision.as_ref().map_or_else(|| "working files".to_owned(), ToString::to_string)
-}
-
-type Records = BTreeMap<String, Arc<UnitRecord>>;
-
-/// What a running program remembers between two syncs of a source; the store has the same.
-#[derive(Debug, Default)]
-pub struct Memory {
-    records: Option<Records>,
-    /// Set while a sync is under way: one that ended early leaves the next unsure of what was written.
-    is_unsure: bool,
-}
-
-impl Memory {
-    fn records(&mut self, store: &Store, owner: &str) -> Result<&Records, Error> {
-        if self.records.is_none() {
-            let units = store.units(owner)?;
-            self.records = Some(units.into_iter().map(|record| (record.path.clone(), Arc::new(record))).collect());
-        }
-        Ok(self.records.get_or_insert_default())
-    }
-
-    fn begin(&mut self) -> &Records {
-        self.is_unsure = true;
-        self.records.get_or_insert_default()
-    }
-
-    fn end(&mut self, records: Vec<Worked>, report: &SyncReport) {
-        self.records = Some(records.into_iter().map(|worked| (worked.record.path.clone(), worked.record)).collect());
-        self.is_unsure = report.has_failed_writes();
-    }
-}
-
-/// A workshop's record and whether it was worked on now.
-#[derive(Debug)]
-struct Worked {
-    record: Arc<UnitRecord>,
-    fresh: bool,
-}
-
-impl Worked {
-    fn report(&self) -> WorkshopReport {
-        let record = &self.record;
-        WorkshopReport {
-            id: record.id.clone(),
-            path: record.path.clone(),
-            state: match record.state {
-                UnitState::Ready if self.fresh => WorkshopState::Ready,
-                UnitState::Ready => WorkshopState::Unchanged,
-                UnitState::Invalid => WorkshopState::Invalid,
-                UnitState::Failed => WorkshopState::Failed,
-            },
-            message: record.message.clone(),
-            steps: serde_json::from_value::<Vec<StepReport>>(record.steps.clone())
-                .unwrap_or_default()
-                .into_iter()
-                .map(|step| if self.fresh { step } else { StepReport { result: step.result.when_known(), ..step } })
-                .collect(),
-            objects: Vec::new(),
-        }
-    }
-}
-
-impl StepOutcome {
-    /// What a later sync says of a step that nothing was done for.
-    const fn when_known(self) -> Self {
-        match self {
-            Self::Built | Self::Reused => Self::Reused,
-            Self::Failed => Self::Failed,
-        }
-    }
-}
-
-fn wished_objects(record: &UnitRecord) -> Vec<Desired> {
-    record
-        .objects
-        .iter()
-        .filter_map(|(manifest, first_step)| {
-            Some(Desired {
-                key: key_of(manifest)?,
-                workshop: record.id.clone()?,
-                manifest: manifest.clone(),
-                first_step: first_step.clone(),
-            })
-        })
-        .collect()
-}
-
-/// Two directories with one id, or two workshops with one image, are both refused and keep their last good state.
-fn refuse_doubles(records: &mut [Worked]) {
-    let mut ids: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    let mut images: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, worked) in records.iter().enumerate() {
-        if let Some(id) = &worked.record.id {
-            ids.entry(id).or_default().push(index);
-        }
-        if let Some(image) = &worked.record.image {
-            images.entry(image).or_default().push(index);
-        }
-    }
-    let mut refusals: BTreeMap<usize, String> = BTreeMap::new();
-    for (what, field, doubles) in [("image", "workshop.image", images), ("id", "workshop.name", ids)] {
-        for (text, indices) in doubles.into_iter().filter(|(_, indices)| indices.len() > 1) {
-            for index in &indices {
-                let others: Vec<String> = indices
-                    .iter()
-                    .filter(|other| *other != index)
-                    .map(|other| format!("\"{}\"", records[*other].record.path))
-                    .collect();
-                let message =
-                    format!("the {what} \"{text}\" is also used by {}: give each its own {field}", others.join(", "));
-                refusals.insert(*index, message);
-            }
-        }
-    }
-    for (index, message) in refusals {
-        let record = Arc::make_mut(&mut records[index].record);
-        record.state = UnitState::Invalid;
-        record.message = message;
-    }
 }
