@@ -181,7 +181,15 @@ pub fn import_rootfs(state: &Path, root: &Path, tag: &str, architecture: &str) -
 
 fn write_directory<W: io::Write>(root: &Path, out: W) -> Result<(W, LayerBlob), RootError> {
     let mut writer = LayerWriter::new(out, 0, workers());
-    for change in read_root(root)? {
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    for mut change in read_root(root)? {
+        // What an ordinary user built as well as they could was meant to be root's.
+        if user != 0 && change.entry.uid == u64::from(user) {
+            change.entry.uid = 0;
+        }
+        if user != 0 && change.entry.gid == u64::from(group) {
+            change.entry.gid = 0;
+        }
         match change.content {
             Some(path) => writer.append(&change.entry, File::open(path)?)?,
             None => writer.append(&change.entry, io::empty())?,

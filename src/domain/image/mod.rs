@@ -14,6 +14,8 @@ use super::layer::{LAYER_GZIP, LayerBlob};
 mod build;
 mod canonical;
 mod select;
+#[cfg(test)]
+mod tests;
 
 pub use build::{EncodedImage, NewLayer};
 pub use canonical::canonical_json;

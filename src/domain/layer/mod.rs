@@ -7,6 +7,8 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use read::{LayerReadError, Limits, decompress, read_entries};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
-use tar::{Archive, EntryType};
+use tar::{Archive, EntryType, Header};
 
 use super::{Entry, Kind};
 
@@ -28,6 +28,8 @@ impl Default for Limits {
 
 /// The longest path in a layer, in bytes, as on Linux.
 const MAX_PATH: usize = 4096;
+/// The most that one entry's extension records hold, in bytes.
+const MAX_EXTENSION: u64 = 1 << 20;
 
 /// Why a layer cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +55,16 @@ pub enum LayerReadError {
     },
     /// The bytes are no tar, or could not be read.
     #[error("cannot read the layer")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for LayerReadError {
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Full>()) {
+            Some(Full { limit }) => Self::TooLarge { limit: *limit, what: "bytes" },
+            None => Self::Io(error),
+        }
+    }
 }
 
 /// The tar form of a layer: undoes gzip (any number of members) or zstd, told by the first bytes.
@@ -82,65 +93,44 @@ pub fn read_entries<E: From<LayerReadError>>(
     limits: Limits,
     mut each: impl FnMut(&Entry, &mut dyn Read) -> Result<(), E>,
 ) -> Result<(), E> {
-    let io_error = |error: io::Error| {
-        E::from(match error.get_ref() {
-            Some(inner) if inner.is::<Full>() => LayerReadError::TooLarge { limit: limits.bytes, what: "bytes" },
-            _ => LayerReadError::Io(error),
-        })
-    };
-    let mut archive = Archive::new(Capped { inner: tar, left: limits.bytes });
+    let io_error = |error: io::Error| E::from(error.into());
+    let mut archive = Archive::new(Capped { inner: tar, left: limits.bytes, limit: limits.bytes });
     let mut count = 0;
-    for raw in archive.entries().map_err(io_error)? {
+    let mut extensions = Extensions::default();
+    // Raw: the library splits extension records at line ends, which a binary attribute may hold.
+    for raw in archive.entries().map_err(io_error)?.raw(true) {
         let mut raw = raw.map_err(io_error)?;
         count += 1;
         if count > limits.entries {
             return Err(LayerReadError::TooLarge { limit: limits.entries, what: "entries" }.into());
         }
-        if raw.header().entry_type() == EntryType::XGlobalHeader {
+        if extensions.take(&mut raw)? {
             continue;
         }
-        match convert(&mut raw).map_err(io_error)?? {
-            Some(entry) => each(&entry, &mut raw)?,
-            None => continue,
+        if let Some(entry) = convert(raw.header(), std::mem::take(&mut extensions))? {
+            each(&entry, &mut raw)?;
         }
     }
     Ok(())
 }
 
-fn convert(raw: &mut tar::Entry<'_, impl Read>) -> io::Result<Result<Option<Entry>, LayerReadError>> {
-    let written = raw.path_bytes().into_owned();
-    let Some(path) = normalise(&written) else {
-        return Ok(Err(LayerReadError::Path(String::from_utf8_lossy(&written).into_owned())));
+fn convert(header: &Header, extensions: Extensions) -> Result<Option<Entry>, LayerReadError> {
+    let written = extensions.path.unwrap_or_else(|| header.path_bytes().into_owned());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let path = normalise(&written).ok_or_else(|| LayerReadError::Path(text(&written)))?;
+    let link = extensions.link.or_else(|| header.link_name_bytes().map(|bytes| bytes.into_owned()));
+    let link = || link.ok_or_else(|| invalid("a link without a target"));
+    let device = || -> io::Result<(u32, u32)> {
+        Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
     };
-    let mut xattrs = BTreeMap::new();
-    if let Some(extensions) = raw.pax_extensions()? {
-        for extension in extensions {
-            let extension = extension?;
-            if let Some(name) = extension.key_bytes().strip_prefix(b"SCHILY.xattr.") {
-                xattrs.insert(name.to_vec(), extension.value_bytes().to_vec());
-            }
-        }
-    }
-    let header = raw.header();
-    let kind = header.entry_type();
-    let link = |what: &str| {
-        raw.link_name_bytes()
-            .map(|bytes| bytes.into_owned())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("a {what} without a target")))
-    };
-    let device =
-        || -> io::Result<(u32, u32)> { Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0))) };
-    let kind = match kind {
+    let kind = match header.entry_type() {
         EntryType::Directory => Kind::Directory,
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse if written.ends_with(b"/") => Kind::Directory,
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File { size: raw.size() },
-        EntryType::Symlink => Kind::Symlink { target: link("symbolic link")? },
+        EntryType::Regular | EntryType::Continuous if written.ends_with(b"/") => Kind::Directory,
+        EntryType::Regular | EntryType::Continuous => Kind::File { size: header.entry_size()? },
+        EntryType::Symlink => Kind::Symlink { target: link()? },
         EntryType::Link => {
-            let target = link("hard link")?;
-            match normalise(&target) {
-                Some(target) => Kind::HardLink { target },
-                None => return Ok(Err(LayerReadError::Path(String::from_utf8_lossy(&target).into_owned()))),
-            }
+            let target = link()?;
+            Kind::HardLink { target: normalise(&target).ok_or_else(|| LayerReadError::Path(text(&target)))? }
         }
         EntryType::Char => {
             let (major, minor) = device()?;
@@ -151,21 +141,98 @@ fn convert(raw: &mut tar::Entry<'_, impl Read>) -> io::Result<Result<Option<Entr
             Kind::Block { major, minor }
         }
         EntryType::Fifo => Kind::Fifo,
-        other => {
-            let path = String::from_utf8_lossy(&written).into_owned();
-            return Ok(Err(LayerReadError::Kind { path, kind: char::from(other.as_byte()) }));
-        }
+        other => return Err(LayerReadError::Kind { path: text(&written), kind: char::from(other.as_byte()) }),
     };
+    let fields = header.as_old();
     let mut entry = Entry {
         path,
         kind,
-        mode: header.mode()? & 0o7777,
-        uid: header.uid()?,
-        gid: header.gid()?,
-        mtime: header.mtime()?,
-        xattrs,
+        mode: number(&fields.mode, || header.mode().map(u64::from))? as u32 & 0o7777,
+        uid: extensions.uid.map_or_else(|| number(&fields.uid, || header.uid()), Ok)?,
+        gid: extensions.gid.map_or_else(|| number(&fields.gid, || header.gid()), Ok)?,
+        mtime: extensions.mtime.map_or_else(|| number(&fields.mtime, || header.mtime()), Ok)?,
+        xattrs: extensions.xattrs,
     };
-    Ok(mark_removal(&mut entry).map(|keep| keep.then_some(entry)))
+    Ok(mark_removal(&mut entry)?.then_some(entry))
+}
+
+/// A number of the header; a field that was left blank is zero.
+fn number(field: &[u8], read: impl FnOnce() -> io::Result<u64>) -> io::Result<u64> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { read() }
+}
+
+fn invalid(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+/// What came before an entry and is about it: long names and further attributes.
+#[derive(Default)]
+struct Extensions {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    mtime: Option<u64>,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Extensions {
+    /// Takes an entry that is about the next one; false for an entry of its own.
+    fn take(&mut self, raw: &mut tar::Entry<'_, impl Read>) -> Result<bool, LayerReadError> {
+        let kind = raw.header().entry_type();
+        if !matches!(
+            kind,
+            EntryType::XHeader | EntryType::XGlobalHeader | EntryType::GNULongName | EntryType::GNULongLink
+        ) {
+            return Ok(false);
+        }
+        if raw.size() > MAX_EXTENSION {
+            return Err(LayerReadError::TooLarge { limit: MAX_EXTENSION, what: "bytes of attributes in one entry" });
+        }
+        let mut body = Vec::new();
+        raw.read_to_end(&mut body)?;
+        let name = || body.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        match kind {
+            EntryType::GNULongName => self.path = Some(name()),
+            EntryType::GNULongLink => self.link = Some(name()),
+            EntryType::XHeader => self.take_records(&body)?,
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn take_records(&mut self, mut rest: &[u8]) -> io::Result<()> {
+        let malformed = || invalid("a malformed extension record");
+        while !rest.is_empty() {
+            let space = rest.iter().position(|byte| *byte == b' ').ok_or_else(malformed)?;
+            let length: usize =
+                std::str::from_utf8(&rest[..space]).ok().and_then(|text| text.parse().ok()).ok_or_else(malformed)?;
+            if length <= space + 1 || length > rest.len() || rest[length - 1] != b'\n' {
+                return Err(malformed());
+            }
+            let record = &rest[space + 1..length - 1];
+            rest = &rest[length..];
+            // An attribute's own name may hold an equals sign only where no other tool could tell either.
+            let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(malformed)?;
+            let (key, value) = (&record[..equals], &record[equals + 1..]);
+            let number = || std::str::from_utf8(value).ok()?.split('.').next()?.parse().ok();
+            match key {
+                b"path" => self.path = Some(value.to_vec()),
+                b"linkpath" => self.link = Some(value.to_vec()),
+                b"uid" => self.uid = Some(number().ok_or_else(malformed)?),
+                b"gid" => self.gid = Some(number().ok_or_else(malformed)?),
+                // Times before 1970 are none of an image.
+                b"mtime" => self.mtime = Some(number().unwrap_or(0)),
+                b"size" => return Err(invalid("a file of more than 8 GiB")),
+                _ => {
+                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                        self.xattrs.insert(name.to_vec(), value.to_vec());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Turns the marked names into removals; false for marks that mean nothing (bookkeeping of other tools).
@@ -206,17 +273,20 @@ fn normalise(path: &[u8]) -> Option<Vec<u8>> {
 struct Capped<R> {
     inner: R,
     left: u64,
+    limit: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the layer is larger than allowed")]
-struct Full;
+struct Full {
+    limit: u64,
+}
 
 impl<R: Read> Read for Capped<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = buffer.len().min(usize::try_from(self.left.saturating_add(1)).unwrap_or(usize::MAX));
         let read = self.inner.read(&mut buffer[..wanted])?;
-        self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(Full))?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(Full { limit: self.limit }))?;
         Ok(read)
     }
 }

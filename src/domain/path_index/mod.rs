@@ -10,6 +10,8 @@ use std::ops::Bound;
 use super::layer::{Entry, Kind, LayerReadError, Limits, read_entries};
 
 mod encoding;
+#[cfg(test)]
+mod tests;
 
 pub use encoding::InvalidIndex;
 
