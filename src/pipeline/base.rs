@@ -259,25 +259,30 @@ impl Bases {
     /// Sees to it that the base's layers are in `repository`: there already, mounted from the base's own repository, or
     /// fetched and pushed; only the last needs the blob here.
     pub async fn push_layers(&self, base: &ResolvedBase, end: &ImageEnd, repository: &str) -> Result<(), BaseError> {
+        let pushes: Vec<_> = base.layers.iter().map(|layer| self.push_layer(base, layer, end, repository)).collect();
+        stream::iter(pushes).buffer_unordered(PARALLEL).try_collect().await
+    }
+
+    async fn push_layer(
+        &self,
+        base: &ResolvedBase,
+        layer: &BaseLayer,
+        end: &ImageEnd,
+        repository: &str,
+    ) -> Result<(), BaseError> {
         let failed =
             |source| BaseError::Push { base: base.base.to_string(), repository: repository.to_owned(), source };
-        stream::iter(&base.layers)
-            .map(|layer| async move {
-                let digest = &layer.descriptor.digest;
-                if end.has_blob(repository, digest).await.map_err(failed)? {
-                    return Ok(());
-                }
-                if let (ImageEnd::Registry(_), Some(from)) = (end, self.mount_from(layer, repository))
-                    && end.mount_blob(repository, digest, from).await.map_err(failed)?
-                {
-                    return Ok(());
-                }
-                let source = BlobSource::File(self.blob(base, layer).await?);
-                end.push_blob(repository, digest, source, None).await.map_err(failed)
-            })
-            .buffer_unordered(PARALLEL)
-            .try_collect()
-            .await
+        let digest = &layer.descriptor.digest;
+        if end.has_blob(repository, digest).await.map_err(failed)? {
+            return Ok(());
+        }
+        if let (ImageEnd::Registry(_), Some(from)) = (end, self.mount_from(layer, repository))
+            && end.mount_blob(repository, digest, from).await.map_err(failed)?
+        {
+            return Ok(());
+        }
+        let source = BlobSource::File(self.blob(base, layer).await?);
+        end.push_blob(repository, digest, source, None).await.map_err(failed)
     }
 
     /// The repository that a layer may be mounted from, where it is in the same registry as `repository`.

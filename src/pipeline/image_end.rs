@@ -171,13 +171,12 @@ impl ImageEnd {
 
     /// Puts blobs into a repository, a few at a time.
     pub async fn push_blobs(&self, repository: &str, blobs: Vec<BlobPush>) -> Result<(), ImageEndError> {
-        stream::iter(blobs)
-            .map(|blob| async move {
-                self.push_blob(repository, &blob.digest, blob.source, blob.mount_from.as_deref()).await
-            })
-            .buffer_unordered(PARALLEL)
-            .try_collect()
-            .await
+        let pushes: Vec<_> = blobs.into_iter().map(|blob| self.push_one(repository, blob)).collect();
+        stream::iter(pushes).buffer_unordered(PARALLEL).try_collect().await
+    }
+
+    async fn push_one(&self, repository: &str, blob: BlobPush) -> Result<(), ImageEndError> {
+        self.push_blob(repository, &blob.digest, blob.source, blob.mount_from.as_deref()).await
     }
 
     /// Puts a manifest into a repository under `tags`, or under its digest alone where there are none.

@@ -15,5 +15,6 @@ mod crds;
 mod examples;
 mod generated;
 mod git;
+mod images;
 mod support;
 mod sync;

@@ -152,7 +152,8 @@ fn take_layout(
         layout.blobs().put_from(open, Some(&digest), MAX_FILE)?;
     }
     let bytes = read_small(file, index)?;
-    std::fs::write(layout.dir().join("index.json"), bytes)
+    std::fs::create_dir_all(layout.dir())
+        .and_then(|()| std::fs::write(layout.dir().join("index.json"), bytes))
         .and_then(|()| std::fs::write(layout.dir().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#))
         .map_err(|source| ArchiveError::Read { path: file.to_owned(), source })
 }

@@ -201,7 +201,7 @@ impl Host {
     }
 
     /// Hands the blob to `each` piece by piece; succeeds only when all of it came and has its digest.
-    pub(super) async fn pull(
+    async fn pull(
         &self,
         reference: &Reference,
         digest: &Digest,
@@ -223,6 +223,21 @@ impl Host {
             each(&chunk)?;
         }
         Ok(())
+    }
+
+    pub(super) async fn pull_to_memory(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        max: u64,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let mut bytes = Vec::new();
+        self.pull(reference, digest, max, |chunk| {
+            bytes.extend_from_slice(chunk);
+            Ok(())
+        })
+        .await?;
+        Ok(bytes)
     }
 
     pub(super) async fn pull_to_file(

@@ -104,19 +104,9 @@ impl Registries {
 
     /// A small blob as bytes, digest checked.
     pub async fn read_blob(&self, repository: &str, digest: &Digest, max: u64) -> Result<Vec<u8>, RegistryError> {
-        let mut bytes = Vec::new();
         let reference = parse(repository)?;
         let host = self.host(&reference, repository).await?;
-        retry(async || {
-            bytes.clear();
-            host.pull(&reference, digest, max, |chunk| {
-                bytes.extend_from_slice(chunk);
-                Ok(())
-            })
-            .await
-        })
-        .await?;
-        Ok(bytes)
+        retry(|| host.pull_to_memory(&reference, digest, max)).await
     }
 
     /// Streams a blob into `to`, which is replaced as a whole, digest checked.

@@ -12,7 +12,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Runs `attempt` until it succeeds, fails for good, or was tried often enough.
-pub(super) async fn retry<T>(mut attempt: impl AsyncFnMut() -> Result<T, RegistryError>) -> Result<T, RegistryError> {
+pub(super) async fn retry<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, RegistryError>
+where
+    F: Future<Output = Result<T, RegistryError>>,
+{
     let mut pause = FIRST_PAUSE;
     let mut tried = 0;
     loop {

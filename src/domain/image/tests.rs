@@ -118,9 +118,7 @@ fn the_chain_of_layers_has_ocis_identity() {
 
 #[test]
 fn the_first_manifest_of_the_platform_is_chosen() {
-    let entry = |arch: &str, os: &str, seed: &str| {
-        json!({"mediaType": MANIFEST, "size": 1, "digest": digest(seed), "platform": {"architecture": arch, "os": os}})
-    };
+    let entry = |arch: &str, os: &str, seed: &str| json!({"mediaType": MANIFEST, "size": 1, "digest": digest(seed), "platform": {"architecture": arch, "os": os}});
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
         entry("arm64", "linux", "arm"), entry("amd64", "windows", "win"),
         entry("amd64", "linux", "first"), entry("amd64", "linux", "second"), entry("unknown", "unknown", "sbom"),
@@ -161,7 +159,8 @@ fn what_is_no_image_is_refused() {
         let message = Image::parse(manifest.as_bytes(), config.as_bytes()).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}, not {expected}");
     }
-    let windows = Image { config: ImageConfig { os: "windows".into(), ..Image::scratch("amd64").config }, ..Image::scratch("") };
+    let windows =
+        Image { config: ImageConfig { os: "windows".into(), ..Image::scratch("amd64").config }, ..Image::scratch("") };
     assert!(windows.check_platform("amd64").is_err());
 }
 

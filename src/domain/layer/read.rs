@@ -120,9 +120,8 @@ fn convert(header: &Header, extensions: Extensions) -> Result<Option<Entry>, Lay
     let path = normalise(&written).ok_or_else(|| LayerReadError::Path(text(&written)))?;
     let link = extensions.link.or_else(|| header.link_name_bytes().map(|bytes| bytes.into_owned()));
     let link = || link.ok_or_else(|| invalid("a link without a target"));
-    let device = || -> io::Result<(u32, u32)> {
-        Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
-    };
+    let device =
+        || -> io::Result<(u32, u32)> { Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0))) };
     let kind = match header.entry_type() {
         EntryType::Directory => Kind::Directory,
         EntryType::Regular | EntryType::Continuous if written.ends_with(b"/") => Kind::Directory,

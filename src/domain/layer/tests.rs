@@ -216,7 +216,10 @@ fn any_name() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         "[a-z]{1,12}".prop_map(String::into_bytes),
         "[a-z]{90,140}".prop_map(String::into_bytes),
-        proptest::collection::vec(any::<u8>().prop_filter("no slash, no zero", |byte| !matches!(byte, 0 | b'/')), 1..20),
+        proptest::collection::vec(
+            any::<u8>().prop_filter("no slash, no zero", |byte| !matches!(byte, 0 | b'/')),
+            1..20
+        ),
     ]
     .prop_filter("a name", |name| name != b"." && name != b".." && !name.starts_with(b".wh."))
 }

@@ -4,5 +4,6 @@ pub mod cluster;
 pub mod files;
 pub mod git;
 pub mod platform;
+pub mod registry;
 pub mod rust_source;
 pub mod wait;
