@@ -89,11 +89,13 @@ pub enum LayoutError {
 pub struct Layout {
     dir: PathBuf,
     blobs: Blobs,
-    read: Arc<Mutex<Option<(Stamp, Arc<Index>)>>>,
+    read: Arc<Mutex<Option<ReadIndex>>>,
 }
 
 /// What tells one state of the index file from the next: it is always replaced, never written into.
 type Stamp = (u64, u64, i64, i64);
+/// The index as it was when it was last read.
+type ReadIndex = (Stamp, Arc<Index>);
 
 #[derive(Debug, Default)]
 struct Index {

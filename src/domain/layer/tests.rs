@@ -73,7 +73,7 @@ fn the_gzip_header_tells_nothing_of_the_machine() {
 
 #[test]
 fn removals_come_before_their_siblings_and_parents_before_children() {
-    let mut entries = vec![
+    let mut entries = [
         Entry::directory("a/b", 0o755),
         Entry::file("a/b/c", 0o644, 0),
         Entry::file("a/!first", 0o644, 0),

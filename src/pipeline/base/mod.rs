@@ -4,22 +4,23 @@
 //! Bases are found in the local image store first where there is one, then in their registry. Whatever they hold was
 //! made by strangers: digests are checked, sizes capped.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use sha2::{Digest as _, Sha256};
 
-use crate::adapters::layout::{ArchiveError, Blobs, Layout, LayoutError, open_archive};
-use crate::adapters::registry::{Registries, RegistryError};
+use crate::adapters::layout::{Blobs, Layout, LayoutError, open_archive};
+use crate::adapters::registry::Registries;
 use crate::domain::digest::Digest;
-use crate::domain::image::{Descriptor, Image, ImageError, MAX_MANIFEST, ManifestKind, manifest_kind, select_platform};
-use crate::domain::layer::{LayerReadError, Limits, decompress};
-use crate::domain::path_index::PathIndex;
+use crate::domain::image::{Descriptor, Image, MAX_MANIFEST, ManifestKind, manifest_kind, select_platform};
 use crate::domain::reference::BaseImage;
 
-use super::image_end::{BlobSource, ImageEnd, ImageEndError, workers};
+use super::image_end::{BlobSource, ImageEnd, workers};
+
+mod error;
+mod index;
+
+pub use error::BaseError;
 
 /// The largest layer of a base that is fetched, in bytes.
 const MAX_LAYER: u64 = 16 << 30;
@@ -35,118 +36,6 @@ pub struct Bases {
     state: PathBuf,
     directory: Option<PathBuf>,
     architecture: String,
-}
-
-/// Why a base cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum BaseError {
-    /// Nobody has it.
-    #[error("the base image \"{base}\" does not exist: check name and tag{local}")]
-    NotFound {
-        /// The base.
-        base: String,
-        /// What else could be done.
-        local: &'static str,
-    },
-    /// A base that is a file, for a workshop that is none.
-    #[error(
-        "the base image \"{0}\" is a file beside the workshop, which needs the workshop in a directory of this machine"
-    )]
-    NoDirectory(String),
-    /// A layout without that name.
-    #[error("\"{path}\" holds no image \"{tag}\"")]
-    NoTag {
-        /// Layout or archive.
-        path: PathBuf,
-        /// The name.
-        tag: String,
-    },
-    /// A layout with several images, and none named.
-    #[error("\"{0}\" holds several images: name one of them")]
-    SeveralImages(PathBuf),
-    /// A recorded digest that the file no longer holds.
-    #[error(
-        "the base image \"{base}\" no longer holds {digest}, which the earlier steps were built on: compile with `--refresh-base`"
-    )]
-    Changed {
-        /// The base.
-        base: String,
-        /// The recorded digest.
-        digest: Digest,
-    },
-    /// A layer's content is not what the config promises.
-    #[error("a layer of the base image \"{base}\" has the content {found}, but its config promises {expected}")]
-    DiffId {
-        /// The base.
-        base: String,
-        /// Promised.
-        expected: Digest,
-        /// Found.
-        found: Digest,
-    },
-    /// It is no image that can be built on.
-    #[error("the base image \"{base}\" cannot be used")]
-    Image {
-        /// The base.
-        base: String,
-        /// The reason.
-        source: ImageError,
-    },
-    /// Its layer cannot be read.
-    #[error("a layer of the base image \"{base}\" cannot be read")]
-    Layer {
-        /// The base.
-        base: String,
-        /// The reason.
-        source: LayerReadError,
-    },
-    /// The registry failed.
-    #[error("cannot get the base image \"{base}\"")]
-    Registry {
-        /// The base.
-        base: String,
-        /// The reason.
-        source: RegistryError,
-    },
-    /// Its layers do not get to where they are needed.
-    #[error("cannot put the layers of the base image \"{base}\" into \"{repository}\"")]
-    Push {
-        /// The base.
-        base: String,
-        /// The repository.
-        repository: String,
-        /// The reason.
-        source: ImageEndError,
-    },
-    /// The disk failed.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// The archive cannot be used.
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    /// The cache cannot be written.
-    #[error("cannot write \"{path}\"")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
-    /// Work on the disk did not end.
-    #[error("the work on the base image \"{0}\" was interrupted")]
-    Interrupted(String),
-}
-
-impl BaseError {
-    /// True where the same may succeed a little later.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Registry { source, .. } => source.is_transient(),
-            Self::Push { source, .. } => source.is_transient(),
-            _ => false,
-        }
-    }
 }
 
 /// A base that was found.
@@ -230,10 +119,10 @@ impl Bases {
             BaseImage::OciLayout { dir, tag } => {
                 let layout = Layout::open(self.beside(base, dir)?)?;
                 let named = named(&layout, tag.as_deref())?;
-                self.from_layout(base, &layout, &named, recorded)
+                self.take_layout(base, &layout, &named, recorded)
             }
-            BaseImage::OciArchive { file, tag } => self.from_archive(base, file, tag.clone(), recorded).await,
-            BaseImage::DockerArchive { file } => self.from_archive(base, file, None, recorded).await,
+            BaseImage::OciArchive { file, tag } => self.take_archive(base, file, tag.clone(), recorded).await,
+            BaseImage::DockerArchive { file } => self.take_archive(base, file, None, recorded).await,
         }
     }
 
@@ -293,51 +182,6 @@ impl Bases {
         same.then_some(from.as_str())
     }
 
-    /// The index of the base's tree; kept by chain id, so that a base's blobs are needed once only.
-    pub async fn path_index(&self, base: &ResolvedBase) -> Result<PathIndex, BaseError> {
-        let Some(chain) = base.image.chain_id(usize::MAX) else { return Ok(PathIndex::default()) };
-        if let Some(index) = self.cached_index(&chain) {
-            return Ok(index);
-        }
-        let mut files = Vec::new();
-        for layer in &base.layers {
-            files.push((self.blob(base, layer).await?, layer.diff_id));
-        }
-        let name = base.base.to_string();
-        let built = tokio::task::spawn_blocking({
-            let name = name.clone();
-            move || build_index(&name, &files)
-        })
-        .await
-        .map_err(|_| BaseError::Interrupted(name))??;
-        self.keep_index(&chain, &built)?;
-        Ok(built)
-    }
-
-    /// The index of any image's tree that was kept before.
-    #[must_use]
-    pub fn cached_index(&self, chain: &Digest) -> Option<PathIndex> {
-        // A damaged file is made anew.
-        PathIndex::from_bytes(&std::fs::read(self.index_path(chain)).ok()?).ok()
-    }
-
-    /// Keeps the index of an image's tree by the image's chain id.
-    pub fn keep_index(&self, chain: &Digest, index: &PathIndex) -> Result<(), BaseError> {
-        let path = self.index_path(chain);
-        let directory = self.state.join("index");
-        let write = || {
-            std::fs::create_dir_all(&directory)?;
-            let mut file = tempfile::NamedTempFile::new_in(&directory)?;
-            io::Write::write_all(&mut file, &index.to_bytes())?;
-            file.persist(&path).map(drop).map_err(|error| error.error)
-        };
-        write().map_err(|source| BaseError::Write { path: path.clone(), source })
-    }
-
-    fn index_path(&self, chain: &Digest) -> PathBuf {
-        self.state.join("index").join(chain.hex())
-    }
-
     fn find_local(
         &self,
         local: &Layout,
@@ -350,7 +194,7 @@ impl Bases {
             Some(digest) => local.blobs().has(&digest).then_some(digest),
             None => local.find(reference)?.map(|found| found.digest),
         };
-        digest.map(|digest| self.from_layout(base, local, &digest, recorded)).transpose()
+        digest.map(|digest| self.take_layout(base, local, &digest, recorded)).transpose()
     }
 
     async fn find_remote(
@@ -406,7 +250,7 @@ impl Bases {
         Ok(self.blobs.read(&digest, MAX_MANIFEST)?.map(|bytes| (digest, bytes)))
     }
 
-    fn from_layout(
+    fn take_layout(
         &self,
         base: &BaseImage,
         layout: &Layout,
@@ -438,7 +282,7 @@ impl Bases {
         self.assemble(base, digest, &manifest, &config, |layer| LayerSource::File(layout.blobs().path(layer)))
     }
 
-    async fn from_archive(
+    async fn take_archive(
         &self,
         base: &BaseImage,
         file: &str,
@@ -450,7 +294,7 @@ impl Bases {
         tokio::task::spawn_blocking(move || {
             let (layout, _unpacked) = open_archive(&file, &this.state.join("unpacked"), workers())?;
             let named = named(&layout, tag.as_deref())?;
-            let mut resolved = this.from_layout(&base_owned, &layout, &named, recorded)?;
+            let mut resolved = this.take_layout(&base_owned, &layout, &named, recorded)?;
             for layer in &mut resolved.layers {
                 let digest = layer.descriptor.digest;
                 this.blobs.put_file(&digest, &layout.blobs().path(&digest))?;
@@ -513,34 +357,4 @@ fn named(layout: &Layout, tag: Option<&str>) -> Result<Digest, BaseError> {
         None => layout.only()?.ok_or_else(|| BaseError::SeveralImages(path()))?,
     };
     Ok(found.digest)
-}
-
-/// Builds the index of layers' blobs, checking each against the digest that the config promises.
-fn build_index(base: &str, layers: &[(PathBuf, Digest)]) -> Result<PathIndex, BaseError> {
-    let failed = |source| BaseError::Layer { base: base.to_owned(), source };
-    let mut index = PathIndex::default();
-    for (path, diff_id) in layers {
-        let file = File::open(path).map_err(|error| failed(error.into()))?;
-        let mut tar = Hashing { inner: decompress(file).map_err(|error| failed(error.into()))?, hash: Sha256::new() };
-        index.add_layer(&mut tar, Limits::default()).map_err(failed)?;
-        io::copy(&mut tar, &mut io::sink()).map_err(|error| failed(error.into()))?;
-        let found = Digest::from_bytes(tar.hash.finalize().into());
-        if found != *diff_id {
-            return Err(BaseError::DiffId { base: base.to_owned(), expected: *diff_id, found });
-        }
-    }
-    Ok(index)
-}
-
-struct Hashing<R> {
-    inner: R,
-    hash: Sha256,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.hash.update(&buffer[..read]);
-        Ok(read)
-    }
 }
