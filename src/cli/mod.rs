@@ -6,6 +6,7 @@ pub mod build;
 pub mod context;
 pub mod crds;
 pub mod diagnostics;
+pub mod diff;
 pub mod export;
 pub mod failure;
 pub mod fmt;
@@ -73,6 +74,8 @@ pub struct Global {
 enum Verb {
     /// Show all problems of all workshops below directories
     Validate(validate::Args),
+    /// Show what is different between two sides, and why images would be built again
+    Diff(diff::Args),
     /// Write a workshop's directory as one artifact file
     Import(import::Args),
     /// Write an artifact file as the YAML and text files of an export
@@ -122,6 +125,7 @@ pub async fn main() -> ExitCode {
 async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
     match verb {
         Verb::Validate(args) => validate::run(args, context).await,
+        Verb::Diff(args) => diff::run(args, context).await,
         Verb::Import(args) => import::run(args, context).await,
         Verb::Export(args) => export::run(args, context).await,
         Verb::Fmt(args) => fmt::run(args, context).await,

@@ -8,5 +8,6 @@ pub mod image_store;
 pub mod import;
 pub mod object_end;
 pub mod platform;
+pub mod side;
 pub mod source;
 pub mod sync;

@@ -5,12 +5,14 @@
 
 mod connect;
 mod error;
+mod local;
 mod mirror;
 mod resolve;
 mod scan;
 
 pub use connect::Credentials;
 pub use error::{GitError, Problem};
+pub use local::read_local_revision;
 pub use mirror::{Deadline, Mirror};
 pub use resolve::Resolved;
 pub use scan::{Commit, Memo, Scan, ScannedUnit};

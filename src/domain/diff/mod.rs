@@ -152,6 +152,10 @@ fn compare_workshop(before: Option<&View>, after: Option<&View>) -> Option<Works
     let files = text::compare_files(before, after);
     let broken = |view: Option<&View>| view.is_some_and(|view| matches!(view.content, Content::Broken { .. }));
     if broken(before) || broken(after) {
+        // What is broken in the same way on both sides is no difference.
+        if files.is_empty() && from.is_none() && before.is_some() && after.is_some() {
+            return None;
+        }
         return Some(WorkshopChange {
             id,
             path,
