@@ -46,8 +46,8 @@ pub fn write_with_state(
     if bytes.len() as u64 > MAX_BYTES {
         return Err(ArtifactError::TooLarge { path: path.to_owned(), size: bytes.len() as u64 });
     }
-    // SQLite wrote through another descriptor; one flush of the whole file, and then it takes the name.
-    file.as_file().sync_data().map_err(io("flush the artifact"))?;
+    // No flush to the disk: it would cost more than all the rest, a file that a power failure cut short is refused by
+    // its digest, and every artifact can be made again from its source.
     file.persist(path).map_err(|error| io("write the artifact")(error.error))?;
     Ok(Digest::of(&bytes))
 }
