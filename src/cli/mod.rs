@@ -4,6 +4,7 @@
 
 pub mod build;
 pub mod context;
+pub mod controller;
 pub mod crds;
 pub mod diagnostics;
 pub mod diff;
@@ -84,6 +85,8 @@ enum Verb {
     Fmt(fmt::Args),
     /// Build the images of a workshop's steps
     Build(build::Args),
+    /// Keep a cluster in step with its WorkshopRepository objects
+    Controller(controller::Args),
     /// Print the definitions of the custom resources, for kubectl apply -f -
     Crds(crds::Args),
     /// Look after the local store of base images
@@ -130,6 +133,7 @@ async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Export(args) => export::run(args, context).await,
         Verb::Fmt(args) => fmt::run(args, context).await,
         Verb::Build(args) => build::run(args, context).await,
+        Verb::Controller(args) => controller::run(args, context).await,
         Verb::Crds(args) => crds::run(args, context).await,
         Verb::Image(args) => image::run(args, context).await,
         Verb::Sync(args) => sync::run(args, context).await,

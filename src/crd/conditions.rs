@@ -93,6 +93,8 @@ reasons! {
     CommandFailed,
     /// Two workshops of a revision have one id.
     DuplicateWorkshop,
+    /// Something outside, or what a step needs, failed for a workshop.
+    Failed,
     /// The machine of the controller lacks something, such as space.
     LocalFailure,
     /// An object was created.

@@ -3,6 +3,7 @@
 //! A watch that breaks is started again with back-off; a kind that the cluster does not know is waited for, and the
 //! stream says so. An object that cannot be read is passed on as what is wrong with it and blinds nobody.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
@@ -15,7 +16,7 @@ use serde_json::Value;
 
 use super::{Cluster, Error};
 use crate::crd::{API_VERSION, GROUP, Kind, VERSION, WorkshopRepository, labels};
-use crate::domain::object::{Kind as OwnedKind, Live};
+use crate::domain::object::{Kind as OwnedKind, Live, ObjectKey};
 
 /// How long to wait before a watch that failed is started again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -54,8 +55,8 @@ pub enum OwnedEvent {
     Present(Box<Live>),
     /// It is gone, or lost its owner label.
     Gone(Box<Live>),
-    /// All that exist were told.
-    Complete,
+    /// All that exist were told; those not among them are gone.
+    Complete(HashSet<ObjectKey>),
     /// The watch cannot run now.
     Interrupted(Error),
 }
@@ -88,15 +89,21 @@ impl Cluster {
     /// Objects of one kind that carry an owner label, in all namespaces, from now on for ever.
     pub fn watch_owned(&self, kind: OwnedKind) -> impl Stream<Item = OwnedEvent> + Send + use<> {
         let config = watcher::Config::default().labels(labels::OWNER);
+        let mut keys = HashSet::new();
         self.watch_kind(kind.into(), config).filter_map(move |event| {
             let event = match event {
                 Err(error) => Some(OwnedEvent::Interrupted(error)),
-                Ok(Event::Init) => None,
-                Ok(Event::InitApply(object) | Event::Apply(object)) => {
-                    read_owned(kind, &object).map(Box::new).map(OwnedEvent::Present)
+                Ok(Event::Init) => {
+                    keys.clear();
+                    None
                 }
+                Ok(Event::InitApply(object)) => read_owned(kind, &object).map(|live| {
+                    keys.insert(live.key.clone());
+                    OwnedEvent::Present(Box::new(live))
+                }),
+                Ok(Event::Apply(object)) => read_owned(kind, &object).map(Box::new).map(OwnedEvent::Present),
                 Ok(Event::Delete(object)) => read_owned(kind, &object).map(Box::new).map(OwnedEvent::Gone),
-                Ok(Event::InitDone) => Some(OwnedEvent::Complete),
+                Ok(Event::InitDone) => Some(OwnedEvent::Complete(std::mem::take(&mut keys))),
             };
             std::future::ready(event)
         })

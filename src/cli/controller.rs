@@ -1,0 +1,76 @@
+//! `workshop controller`: the reconciler, in a pod or beside a cluster.
+//!
+//! Turns flags and the environment into options; what is done with them is in `controller`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, Exit, Failure};
+use crate::adapters::cluster::Cluster;
+use crate::controller::{self, Options};
+use crate::pipeline::platform::{Platform, PlatformError};
+
+/// Flags of `workshop controller`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address for health and metrics [default: 127.0.0.1:8080, another port when that is busy]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Directory with the backend and tini that go into every image [default: beside this program]
+    #[arg(long, value_name = "DIR", env = "WORKSHOP_PLATFORM")]
+    platform: Option<PathBuf>,
+    /// Run the commands of recipes even in a pod, beside the controller's credentials
+    #[arg(long)]
+    allow_commands: bool,
+    /// How many repositories are brought in at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: u16,
+}
+
+/// Runs `workshop controller` until SIGTERM or Ctrl-C.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let cluster =
+        Cluster::connect(context.kubeconfig.as_deref(), context.kube_context.as_deref(), context.namespace.as_deref())
+            .await
+            .map_err(|error| Failure::from_error(Exit::Outside, error))?;
+    let platform = match Platform::find(args.platform.as_deref()) {
+        Ok(platform) => Some(Arc::new(platform)),
+        Err(PlatformError::Missing { .. }) if args.platform.is_none() => {
+            context.printer.talk_always(
+                "warning: there is no platform beside this program, so only workshops without a recipe can be brought in; `make build` makes it",
+            );
+            None
+        }
+        Err(error) => return Err(Failure::from_error(Exit::Usage, error)),
+    };
+    // Kubernetes sets it in every pod.
+    let is_in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let options = Options {
+        state: context.state.clone(),
+        listen: args.listen,
+        platform,
+        allow_commands: args.allow_commands || !is_in_pod,
+        docker_credentials: !is_in_pod,
+        concurrency: args.concurrency.into(),
+    };
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        super::ending().await;
+        stopping.cancel();
+    });
+    let (server, namespace) = (cluster.server().to_owned(), cluster.namespace().to_owned());
+    let printer = context.printer.clone();
+    let started = move |address: SocketAddr| {
+        printer.talk(&format!(
+            "following the repositories of {server} with the lease in namespace \"{namespace}\"; health and metrics on http://{address}"
+        ));
+    };
+    controller::run(cluster, options, stop, started)
+        .await
+        .map_err(|error| Failure::from_error(Exit::Outside, error))?;
+    Ok(Exit::Done)
+}
