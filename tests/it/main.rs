@@ -11,6 +11,7 @@ mod artifact;
 mod backend;
 mod bad_recipe;
 mod cluster;
+mod compile;
 mod crds;
 mod examples;
 mod generated;

@@ -119,7 +119,7 @@ impl Session<'_> {
         if let Some(base) = self.base_of(content) {
             // The base's own way checks what strangers made.
             if layers < base.layers.len() {
-                index = self.from_base(self.compiler.bases.path_index(base)).await?;
+                index = self.await_base(self.compiler.bases.path_index(base)).await?;
                 layers = base.layers.len();
             }
         }
@@ -193,7 +193,7 @@ impl Session<'_> {
             base.layers.iter().find(|layer| layer.descriptor.digest == *digest).map(|layer| (base, layer))
         });
         let layer = match of_base {
-            Some((base, layer)) => LocalLayer::File(self.from_base(self.compiler.bases.blob(base, layer)).await?),
+            Some((base, layer)) => LocalLayer::File(self.await_base(self.compiler.bases.blob(base, layer)).await?),
             None => {
                 let path = self.compiler.fetched(digest);
                 if !path.is_file() {

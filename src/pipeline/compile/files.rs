@@ -11,12 +11,15 @@ use crate::domain::layer::{Entry, LayerBlob, LayerError, LayerWriter, Workers, o
 use crate::domain::path_index::{PathIndex, PlaceError};
 use crate::domain::recipe::{ImageFile, ImageFileKind};
 
+/// An entry with the bytes of a file.
+type PlacedFile = (Entry, Option<Arc<[u8]>>);
+
 /// Entries in the order of a layer, with the bytes of files.
-pub type Placed = Vec<(Entry, Option<Arc<[u8]>>)>;
+pub type Placed = Vec<PlacedFile>;
 
 /// Lays `files` (sorted by path, one entry per path) on an image of this tree.
 pub fn place_files(files: &[ImageFile], index: &PathIndex) -> Result<Placed, PlaceError> {
-    let mut placed: BTreeMap<String, (Entry, Option<Arc<[u8]>>)> = BTreeMap::new();
+    let mut placed: BTreeMap<String, PlacedFile> = BTreeMap::new();
     for file in files {
         let place = match file.kind {
             ImageFileKind::Directory => index.resolve_directory(&file.path)?,

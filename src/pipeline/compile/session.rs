@@ -94,7 +94,7 @@ impl<'a> Session<'a> {
     pub async fn base(&self) -> Result<&ResolvedBase, CompileError> {
         self.base
             .get_or_try_init(|| {
-                self.from_base(self.compiler.bases.resolve(&self.input.recipe.base, self.input.recorded_base))
+                self.await_base(self.compiler.bases.resolve(&self.input.recipe.base, self.input.recorded_base))
             })
             .await
     }
@@ -105,7 +105,7 @@ impl<'a> Session<'a> {
     }
 
     /// Waits for work on the base, unless cancelled.
-    pub async fn from_base<T>(&self, work: impl Future<Output = Result<T, BaseError>>) -> Result<T, CompileError> {
+    pub async fn await_base<T>(&self, work: impl Future<Output = Result<T, BaseError>>) -> Result<T, CompileError> {
         unless_cancelled(self.input.cancel, work).await?.map_err(|source| self.base_error(source))
     }
 

@@ -17,7 +17,7 @@ const LOGIN_HASH: &str = "learner:$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bR
 pub struct Registry {
     child: Child,
     port: u16,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Registry {
@@ -53,7 +53,7 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("docker-registry: {error}: run `hack/deps test` (Debian: docker-registry)"));
-        let mut registry = Self { child, port, _directory: directory };
+        let mut registry = Self { child, port, directory };
         wait_for("the registry to answer", Duration::from_secs(20), || {
             if let Some(status) = registry.child.try_wait().unwrap() {
                 panic!("docker-registry ended with {status}");
@@ -66,6 +66,11 @@ impl Registry {
     /// Its `host:port`.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it keeps its data.
+    pub fn data(&self) -> std::path::PathBuf {
+        self.directory.path().join("data")
     }
 }
 
