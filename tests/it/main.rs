@@ -13,6 +13,7 @@ mod bad_recipe;
 mod cluster;
 mod compile;
 mod crds;
+mod diff;
 mod examples;
 mod generated;
 mod git;
