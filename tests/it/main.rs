@@ -18,5 +18,6 @@ mod examples;
 mod generated;
 mod git;
 mod images;
+mod spine;
 mod support;
 mod sync;

@@ -29,6 +29,7 @@ use crate::crd::conditions::{READY, Reason, get};
 use crate::crd::{API_VERSION, Kind, WorkshopRepository, WorkshopRepositoryStatus};
 use crate::domain::object::{Kind as OwnedKind, ObjectKey};
 use crate::domain::revision::RefSpec;
+use crate::failpoint;
 use crate::pipeline::sync::{ObjectOutcome, Sync, SyncReport, Trigger};
 
 use apply::{Applied, Around};
@@ -320,6 +321,7 @@ impl Worker {
         if status == self.status {
             return true;
         }
+        failpoint::reached("before-status");
         match self.shared.cluster.apply_repository_status(&self.namespace, &self.name, &status).await {
             Ok(()) => {
                 self.status = status;

@@ -41,7 +41,7 @@ impl Bench {
         push_busybox(&registry);
         for step_spec in step_specs(repository.work_tree()) {
             let text = std::fs::read_to_string(&step_spec).unwrap();
-            let here = text.replace("docker.io/library/busybox:1.36", &format!("{}/busybox:1.36", registry.address()));
+            let here = text.replace("docker.io/library/busybox:1.36", &format!("{}/busybox:1.36", registry.host()));
             assert_ne!(text, here, "{} names the base that is replaced here", step_spec.display());
             std::fs::write(&step_spec, here).unwrap();
         }
@@ -59,7 +59,7 @@ impl Bench {
             "spec": {
                 "url": self.git.url("workshops"),
                 "interval": "1s",
-                "compile": { "mode": "Inline", "registry": format!("{}/{name}", self.registry.address()) },
+                "compile": { "mode": "Inline", "registry": format!("{}/{name}", self.registry.host()) },
             },
         });
         let spec = spec.as_object().cloned().unwrap_or_default();
@@ -91,7 +91,10 @@ impl Bench {
 
     /// The resource version of every template: a write to one changes it.
     pub fn versions(&self) -> BTreeMap<String, Value> {
-        self.templates().into_iter().map(|(name, object)| (name, object["metadata"]["resourceVersion"].clone())).collect()
+        self.templates()
+            .into_iter()
+            .map(|(name, object)| (name, object["metadata"]["resourceVersion"].clone()))
+            .collect()
     }
 
     /// Waits until the repository is Ready at the work tree's head, or not Ready if so wished.
@@ -100,8 +103,10 @@ impl Bench {
         wait_for(&format!("repository {name} has Ready={ready} at {head}"), PATIENCE, || {
             let object = self.status(name);
             let condition = condition(&object, "Ready")?;
-            let attempted = object.pointer("/status/lastAttemptedRevision")?.as_str()?;
-            (condition["status"] == ready && attempted.ends_with(&head)).then_some(object)
+            // Work under way shows the attempted revision early; what is applied is told at its end.
+            let field = if ready == "True" { "/status/lastAppliedRevision" } else { "/status/lastAttemptedRevision" };
+            let revision = object.pointer(field)?.as_str()?;
+            (condition["status"] == ready && revision.ends_with(&head)).then_some(object)
         })
     }
 
@@ -203,7 +208,8 @@ pub fn push_busybox(registry: &Registry) {
     let status = Command::new(seed).arg(workshop).arg("--state").arg(&state).stdout(Stdio::null()).status().unwrap();
     assert!(status.success(), "hack/seed-busybox fills a local image store");
     let source = format!("oci:{}:docker.io/library/busybox:1.36", state.join("images").display());
-    let target = format!("docker://{}/busybox:1.36", registry.address());
-    let status = Command::new("skopeo").args(["copy", "--quiet", "--dest-tls-verify=false", &source, &target]).status().unwrap();
+    let target = format!("docker://{}/busybox:1.36", registry.host());
+    let status =
+        Command::new("skopeo").args(["copy", "--quiet", "--dest-tls-verify=false", &source, &target]).status().unwrap();
     assert!(status.success(), "skopeo copies the base into the registry");
 }

@@ -41,7 +41,9 @@ fn a_controller_killed_at_any_stage_converges_after_its_restart() {
         controller = bench.controller(None);
         bench.wait_ready("main", "True");
         let expected = names.len() + usize::from(round % 2 == 0);
-        wait_for(&format!("{expected} templates after {stage}"), PATIENCE, || (bench.templates().len() == expected).then_some(()));
+        wait_for(&format!("{expected} templates after {stage}"), PATIENCE, || {
+            (bench.templates().len() == expected).then_some(())
+        });
         for (path, times) in bench.registry.manifest_writes() {
             // A key tag names one content for ever: written twice means that a step was built twice.
             if path.contains("/manifests/key-") {
@@ -94,7 +96,7 @@ impl Bench {
         if round % 2 == 0 {
             let recipe = format!(
                 "version: v1\nworkshop:\n  name: extra\n  image: extra\nbase:\n  image: {}/busybox:1.36\nsteps:\n  - id: one\n    title: One\n    files:\n      - path: /root/round\n        content: \"{round}\"\n    commands:\n      - echo built > /root/built\n",
-                self.registry.address()
+                self.registry.host()
             );
             std::fs::create_dir_all(&extra).unwrap();
             std::fs::write(extra.join("step-spec.yaml"), recipe).unwrap();

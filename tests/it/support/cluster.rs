@@ -8,12 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use serde_json::Value;
-use workshop::adapters::cluster::Cluster;
-
-use super::wait::wait_for;
 
 /// The user who has exactly the rights that `manifests/` gives the controller.
 pub const CONTROLLER: &str = "workshop-controller";
@@ -54,13 +50,14 @@ impl Call {
 /// The cluster; the first caller starts it.
 pub fn cluster() -> &'static TestCluster {
     static CLUSTER: OnceLock<TestCluster> = OnceLock::new();
-    CLUSTER.get_or_init(TestCluster::start)
+    CLUSTER.get_or_init(|| TestCluster::start("shared"))
 }
 
 impl TestCluster {
-    fn start() -> Self {
+    /// Starts a cluster of its own, for a test that runs a controller over all of it.
+    pub fn start(name: &str) -> Self {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let directory = std::env::temp_dir().join(format!("wsp-cluster-{}", std::process::id()));
+        let directory = std::env::temp_dir().join(format!("wsp-{name}-{}", std::process::id()));
         let up = Command::new(package.join("hack/control-plane/control-plane"))
             .args(["up", directory.to_str().unwrap(), "--until-exit-of", &std::process::id().to_string()])
             .stdin(Stdio::null())
@@ -106,11 +103,6 @@ impl TestCluster {
         self.env("KUBECONFIG_NOBODY").into()
     }
 
-    /// A connection of our own client.
-    pub async fn connect(&self, kubeconfig: &Path) -> Cluster {
-        Cluster::connect(Some(kubeconfig), None, None).await.expect("a connection")
-    }
-
     /// Runs kubectl as administrator; fails the test when it fails.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         let said = self.try_kubectl(arguments, None);
@@ -151,11 +143,6 @@ impl TestCluster {
         all.extend(arguments);
         let text = self.kubectl(&all);
         (!text.trim().is_empty()).then(|| serde_json::from_str(&text).expect("kubectl prints JSON"))
-    }
-
-    /// Asks for an object until `condition` gives something.
-    pub fn wait_for<T>(&self, what: &str, arguments: &[&str], condition: impl Fn(&Value) -> Option<T>) -> T {
-        wait_for(what, Duration::from_secs(90), || self.get(arguments).as_ref().and_then(&condition))
     }
 
     /// A namespace that no other test uses.

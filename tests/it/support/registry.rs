@@ -1,5 +1,6 @@
 //! Debian's docker-registry on loopback, with a configuration of its own, and a registry that only misbehaves.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -35,7 +36,7 @@ impl Registry {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut config = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
              delete: {{enabled: true}}\nhttp: {{addr: '127.0.0.1:{port}', secret: tests}}\n",
             directory.path().join("data").display()
         );
@@ -49,7 +50,7 @@ impl Registry {
         let child = Command::new("docker-registry")
             .arg("serve")
             .arg(&file)
-            .stdout(Stdio::null())
+            .stdout(std::fs::File::create(directory.path().join("access")).unwrap())
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("docker-registry: {error}: run `hack/deps test` (Debian: docker-registry)"));
@@ -71,6 +72,18 @@ impl Registry {
     /// Where it keeps its data.
     pub fn data(&self) -> std::path::PathBuf {
         self.directory.path().join("data")
+    }
+
+    /// How often each manifest was written, by its path; a line of the log may come an instant after its answer.
+    pub fn manifest_writes(&self) -> BTreeMap<String, usize> {
+        let log = std::fs::read_to_string(self.directory.path().join("access")).unwrap();
+        let mut writes = BTreeMap::new();
+        for path in log.lines().filter_map(|line| line.split_once("\"PUT ")?.1.split(' ').next()) {
+            if path.contains("/manifests/") {
+                *writes.entry(path.to_owned()).or_default() += 1;
+            }
+        }
+        writes
     }
 }
 
