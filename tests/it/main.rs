@@ -19,5 +19,6 @@ mod generated;
 mod git;
 mod images;
 mod spine;
+mod readme;
 mod support;
 mod sync;
