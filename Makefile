@@ -49,7 +49,7 @@ test: ## install what tests need, then run all of them on real parts
 	cargo test --quiet --no-run --locked --all-features
 	hack/platform $(TARGET)
 	wait $$cluster || { status=$$?; cat "$$log" >&2; exit $$status; }
-	cargo test --locked --all-features $(TESTS)
+	cargo test --quiet --locked --all-features $(TESTS)
 
 .PHONY: ci
 ci: ## everything that a change must pass
