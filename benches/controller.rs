@@ -32,7 +32,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 #[tokio::main]
 async fn main() {
     let server = cluster();
-    let client = server.connect(&server.admin()).await;
+    let client = Cluster::connect(Some(&server.admin()), None, None).await.expect("a client");
     let repositories = repositories(server).await;
     let state = tempfile::tempdir().expect("a temporary directory");
     let git = GitServer::start();

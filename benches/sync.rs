@@ -32,7 +32,7 @@ const CONCURRENCY: usize = 16;
 #[tokio::main]
 async fn main() {
     let server = cluster();
-    let client = server.connect(&server.admin()).await;
+    let client = Cluster::connect(Some(&server.admin()), None, None).await.expect("a client");
     let state = tempfile::tempdir().expect("a temporary directory");
     let git = GitServer::start();
 

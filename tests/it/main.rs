@@ -18,7 +18,7 @@ mod examples;
 mod generated;
 mod git;
 mod images;
-mod spine;
 mod readme;
+mod spine;
 mod support;
 mod sync;
