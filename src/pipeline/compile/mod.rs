@@ -313,7 +313,10 @@ impl Session<'_> {
         }
         let parent = match before {
             Before::Content(content) => *content,
-            Before::Digest(digest) => self.kept_content(&steps[step.position - 1], &digest.to_string()).await?,
+            Before::Digest(digest) => match self.find_content(&steps[step.position - 1], &digest.to_string()).await? {
+                Some((_, content)) => content,
+                None => self.rebuilt(&steps[..step.position]).await?,
+            },
             Before::Nothing if step.position == 0 => self.base_content().await?,
             Before::Nothing => {
                 let kept = &steps[step.position - 1];
@@ -326,7 +329,28 @@ impl Session<'_> {
         Ok((content, digest, StepResult::Built))
     }
 
-    /// The content of a step that was looked up a moment ago.
+    /// The content of the last of `steps`, which are published but whose contents somebody has removed: built again
+    /// from the last one that is still there.
+    async fn rebuilt(&self, steps: &[PlannedStep<'_>]) -> Result<Content, CompileError> {
+        let mut kept = None;
+        for step in steps.iter().rev() {
+            kept = self.find_content(step, &key_tag(step.key)).await?.map(|(_, content)| (step.position + 1, content));
+            if kept.is_some() {
+                break;
+            }
+        }
+        let (next, mut content) = match kept {
+            Some(kept) => kept,
+            None => (0, self.base_content().await?),
+        };
+        for step in &steps[next..] {
+            content = self.build(step, content).await?;
+            self.push_content(step, &content).await?;
+        }
+        Ok(content)
+    }
+
+    /// The content of a step that `--from-step` keeps.
     async fn kept_content(&self, step: &PlannedStep<'_>, reference: &str) -> Result<Content, CompileError> {
         match self.find_content(step, reference).await? {
             Some((_, content)) => Ok(content),

@@ -155,3 +155,20 @@ fn the_base_is_looked_up_again_only_when_asked() {
     assert_eq!(code, 0, "{document:#}");
     assert!(document["steps"].as_array().unwrap().iter().all(|step| step["result"] == "built"), "{document:#}");
 }
+
+#[test]
+fn content_that_was_removed_from_the_registry_is_built_again_when_it_is_needed() {
+    let registry = Registry::start();
+    let workshop = Workshop::on_busybox(RECIPE);
+    let (code, document) = workshop.compile(&registry.host(), &[]);
+    assert_eq!(code, 0, "{document:#}");
+    for step in [1, 2] {
+        let key = document["steps"][step]["key"].as_str().unwrap().trim_start_matches("sha256:");
+        let reference = format!("docker://{}/team/again:key-{}", registry.host(), &key[..32]);
+        super::fixture::run("skopeo", &["delete", "--tls-verify=false", &reference]);
+    }
+    workshop.edit("content: \"4\"", "content: \"iv\"");
+    let (results, after) = workshop.compiled(&registry.host());
+    assert_eq!(results, ["one reused", "two reused", "three reused", "four built"]);
+    assert_eq!(after[2], document["steps"][2]["digest"].as_str().unwrap());
+}
