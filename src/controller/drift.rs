@@ -242,7 +242,7 @@ mod tests {
         let object = live(1, None, &[OURS]);
         drift.present(&object, true, Instant::now());
         let missing = drift.missing(object.key.kind, &HashSet::new());
-        assert_eq!(missing, [object.key.clone()]);
+        assert_eq!(missing, std::slice::from_ref(&object.key));
         assert_eq!(drift.gone(&object.key), Verdict::Gone { owner: "owner".into() });
         assert_eq!(drift.gone(&object.key), Verdict::Fine);
     }

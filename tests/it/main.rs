@@ -12,6 +12,7 @@ mod backend;
 mod bad_recipe;
 mod cluster;
 mod compile;
+mod controller;
 mod crds;
 mod diff;
 mod examples;

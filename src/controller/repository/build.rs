@@ -41,7 +41,6 @@ pub(super) fn build(
     let registries = Registries::new(RegistryOptions {
         credentials: identities.registry,
         insecure: insecure.map(str::to_owned).collect(),
-        ..RegistryOptions::default()
     });
     let bases = Bases::new(state, registries.clone(), host_architecture()).with_local_store();
     let mut commands = CommandPolicy {

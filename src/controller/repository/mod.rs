@@ -64,6 +64,8 @@ pub(super) struct Worker {
     built: Option<Built>,
     /// How the last sync that looked at everything ended.
     reported: Option<Ended>,
+    /// Why the next sync runs, where an earlier one for that reason did not reach its end.
+    owed: Option<Trigger>,
     failures: u32,
     deleted_by_us: BTreeSet<ObjectKey>,
     fight: Option<(ObjectKey, String, Instant)>,
@@ -105,6 +107,7 @@ impl Worker {
             mailbox: Mailbox::new(receiver, repository),
             built: None,
             reported: None,
+            owed: None,
             failures: 0,
             deleted_by_us: BTreeSet::new(),
             fight: None,
@@ -197,13 +200,14 @@ impl Worker {
         if is_requested || truce_is_over {
             self.fight = None;
         }
-        let trigger = if is_requested || self.reported.is_none() {
+        let trigger = if is_requested || self.reported.is_none() || self.owed == Some(Trigger::Requested) {
             Trigger::Requested
-        } else if drifted || truce_is_over {
+        } else if drifted || truce_is_over || self.owed == Some(Trigger::Drift) {
             Trigger::Drift
         } else {
             Trigger::Poll
         };
+        self.owed = Some(trigger);
         let permit = tokio::select! {
             permit = self.shared.permits.acquire() => permit.ok()?,
             () = self.stop.cancelled() => return None,
@@ -236,10 +240,6 @@ impl Worker {
             Applied::Done(result) => *result,
             Applied::Overtaken => {
                 tracing::info!(repository = self.name, "a newer commit or spec overtook the one that was brought in");
-                // Whoever asked for it still waits, and whatever drifted still differs.
-                if drifted {
-                    self.reported = None;
-                }
                 return None;
             }
             Applied::Stopped => return None,
@@ -247,8 +247,12 @@ impl Worker {
         let is_manual = repository.spec.approval == crate::crd::repository::Approval::Manual;
         Some(match result {
             Err(error) => Ended::failed(&status::of_sync(&error), attempted),
-            Ok(report) if report.unchanged => self.unchanged(&report),
+            Ok(report) if report.unchanged => {
+                self.owed = None;
+                self.unchanged(&report)
+            }
             Ok(report) => {
+                self.owed = None;
                 self.deleted_by_us = deleted(&report);
                 let ended = Ended::reported(&report, is_manual);
                 self.reported = Some(ended.clone());
