@@ -120,7 +120,6 @@ impl SyncFlags {
         let registries = Registries::new(RegistryOptions {
             credentials: Credentials::docker(),
             insecure: insecure.map(str::to_owned).collect(),
-            ..RegistryOptions::default()
         });
         let bases = Bases::new(&context.state, registries.clone(), host_architecture()).with_local_store();
         let images = match &self.registry {

@@ -75,11 +75,11 @@ pub fn read_workshop_directory(directory: &Path, registry: Option<&str>) -> Resu
     }
 }
 
+/// A workshop's place and what was read there.
+pub type Read = (Unit, Imported);
+
 /// All workshops below `directory`, each read with its own problems; first the problems of none.
-pub fn read_workshops(
-    directory: &Path,
-    registry: Option<&str>,
-) -> Result<(Vec<Diagnostic>, Vec<(Unit, Imported)>), ImportError> {
+pub fn read_workshops(directory: &Path, registry: Option<&str>) -> Result<(Vec<Diagnostic>, Vec<Read>), ImportError> {
     let snapshot =
         read_directory(directory, None).map_err(|source| ImportError::Source { path: directory.to_owned(), source })?;
     let mut read = Vec::new();

@@ -18,6 +18,7 @@ const MAX_SINGLE_READS: usize = 8;
 
 /// Where objects live.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a program has a handful of them")]
 pub enum ObjectEnd {
     /// A Kubernetes cluster.
     Cluster(Cluster),

@@ -40,7 +40,7 @@ fn a_controller_killed_at_any_stage_converges_after_its_restart() {
         doomed.wait_killed();
         controller = bench.controller(None);
         bench.wait_ready("main", "True");
-        let expected = names.len() + usize::from(round % 2 == 0);
+        let expected = names.len() + usize::from(round.is_multiple_of(2));
         wait_for(&format!("{expected} templates after {stage}"), PATIENCE, || {
             (bench.templates().len() == expected).then_some(())
         });
@@ -93,7 +93,7 @@ impl Bench {
     /// Adds a fourth workshop in even rounds and removes it in odd ones.
     fn toggle_extra(&self, round: usize) {
         let extra = self.repository.work_tree().join("extra");
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             let recipe = format!(
                 "version: v1\nworkshop:\n  name: extra\n  image: extra\nbase:\n  image: {}/busybox:1.36\nsteps:\n  - id: one\n    title: One\n    files:\n      - path: /root/round\n        content: \"{round}\"\n    commands:\n      - echo built > /root/built\n",
                 self.registry.host()
