@@ -9,6 +9,7 @@ use workshop::crd::{API_VERSION, labels};
 
 use crate::support::cluster::{CONTROLLER, SYSTEM, TestCluster};
 use crate::support::git::{Fault, GitServer, Repository};
+use crate::support::platform::platform_directory;
 use crate::support::wait::wait_for;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,6 +27,7 @@ fn a_controller_keeps_repositories_and_says_how_they_are() {
     what_a_repository_made_goes_or_stays_with_it_as_it_says(&scene);
     somebody_who_keeps_changing_an_object_is_named_and_left_alone(&scene);
     a_plan_waits_for_its_approval(&scene);
+    a_newer_commit_never_waits_behind_an_older_one(&scene);
     health_and_metrics_are_served(&scene);
     kinds_that_vanish_are_waited_for(&scene);
     another_controller_waits_for_the_lease_and_takes_over(scene);
@@ -55,7 +57,8 @@ impl Process {
             .arg(state.path())
             .arg("--kubeconfig")
             .arg(cluster.controller())
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["--listen", "127.0.0.1:0", "--platform"])
+            .arg(platform_directory())
             .stdin(Stdio::null())
             .stdout(log.reopen().unwrap())
             .stderr(log.reopen().unwrap())
@@ -412,6 +415,31 @@ fn a_plan_waits_for_its_approval(scene: &Scene) {
     let object = scene.wait_ready("theta", &repository);
     assert!(object["status"].get("pendingPlan").is_none(), "{object:#}");
     assert!(scene.template("theta").is_some());
+}
+
+fn a_newer_commit_never_waits_behind_an_older_one(scene: &Scene) {
+    // A registry that accepts and never answers keeps the first commit busy.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let repository = scene.git.create("kappa");
+    repository.write(
+        "kappa/step-spec.yaml",
+        &format!(
+            "version: v1\nworkshop:\n  name: kappa\n  image: {address}/kappa\nbase:\n  image: {address}/base:1\nsteps:\n- id: one\n  title: One\n"
+        ),
+    );
+    let stuck = repository.commit("stuck");
+    repository.push();
+    scene.follow("kappa", json!({}));
+    let object = scene.wait_condition("kappa", "Reconciling", "True", "Progressing");
+    assert!(object["status"]["lastAttemptedRevision"].as_str().unwrap().ends_with(&stuck), "{object:#}");
+    std::fs::remove_file(repository.work_tree().join("kappa/step-spec.yaml")).unwrap();
+    write_workshop(&repository, "kappa", "free");
+    repository.commit("free");
+    repository.push();
+    scene.controller.wait_for_log("overtook");
+    scene.wait_ready("kappa", &repository);
+    assert_eq!(scene.title("kappa").as_deref(), Some("free"));
 }
 
 fn health_and_metrics_are_served(scene: &Scene) {
