@@ -286,7 +286,7 @@ fn failed(context: &Context, target: &Target, error: CompileError) -> Result<Exi
             })),
             _ => None,
         };
-        let messages = super::failure::chain(&error);
+        let messages = crate::domain::chain::messages(&error);
         let value = json!({ "message": messages[0], "causes": messages[1..], "command": command });
         context.printer.json(&report(target, None, None, Some(value)));
     } else if let CompileError::Command(failure) = &error {

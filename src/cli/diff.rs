@@ -53,7 +53,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         }
         Err(error) if context.printer.is_json() => {
             let (exit, help) = class(&error);
-            let message = super::failure::chain(&error).join(": ");
+            let message = crate::domain::chain::line(&error);
             let diagnostic = Diagnostic::error("unreadable-source", "", message).help(help);
             (Report { same: false, workshops: Vec::new(), diagnostics: vec![diagnostic] }, exit)
         }

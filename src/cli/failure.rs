@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use super::printer::Printer;
+use crate::domain::chain;
 
 /// What an exit code says; scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +47,13 @@ impl Failure {
     /// Something outside failed while `attempt`, because of `error` and what caused that.
     #[must_use]
     pub fn outside(attempt: impl Into<String>, error: impl Error) -> Self {
-        Self { causes: chain(&error), ..Self::new(Exit::Outside, attempt) }
+        Self { causes: chain::messages(&error), ..Self::new(Exit::Outside, attempt) }
     }
 
     /// A failure of the class `exit` told by `error` itself and its causes.
     #[must_use]
     pub fn from_error(exit: Exit, error: impl Error) -> Self {
-        let mut causes = chain(&error);
+        let mut causes = chain::messages(&error);
         let message = causes.remove(0);
         Self { causes, ..Self::new(exit, message) }
     }
@@ -82,20 +83,4 @@ impl Failure {
         printer.talk_always(&text);
         self.exit.into()
     }
-}
-
-/// The messages of `error` and of its sources, repetitions left out.
-#[must_use]
-pub fn chain(error: &dyn Error) -> Vec<String> {
-    let mut messages: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let message = error.to_string();
-        // Some libraries repeat their source's text in their own.
-        if !messages.iter().any(|earlier| earlier.contains(&message)) {
-            messages.push(message);
-        }
-        next = error.source();
-    }
-    messages
 }

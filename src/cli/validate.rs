@@ -64,7 +64,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
                     _ => (Exit::Outside, "see that the directory can be read, then try again"),
                 };
                 exit = if exit == Exit::Outside { exit } else { found };
-                let message = super::failure::chain(&error).join(": ");
+                let message = crate::domain::chain::line(&error);
                 report
                     .diagnostics
                     .push(Diagnostic::error("unreadable-source", path.display().to_string(), message).help(help));
@@ -100,7 +100,7 @@ fn validate(directory: &Path, registry: Option<&str>, report: &mut Report) -> Re
             }
             Err(ReadError::Content { diagnostics, .. }) => read.diagnostics = diagnostics,
             Err(error) => {
-                let message = super::failure::chain(&error).join(": ");
+                let message = crate::domain::chain::line(&error);
                 read.diagnostics.push(Diagnostic::error("unreadable", unit.path.clone(), message));
             }
         }

@@ -7,6 +7,7 @@
 //! *export* (the artifact as YAML files), *revision* (a commit), *unit key* (the identity of a workshop's tree),
 //! *plan* (what a sync would change).
 
+pub mod chain;
 pub mod clash;
 pub mod definition;
 pub mod diagnostic;

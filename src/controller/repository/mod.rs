@@ -27,6 +27,7 @@ use crate::adapters::cluster::Severity;
 use crate::adapters::watch::Watch;
 use crate::crd::conditions::{READY, Reason, get};
 use crate::crd::{API_VERSION, Kind, WorkshopRepository, WorkshopRepositoryStatus};
+use crate::domain::chain;
 use crate::domain::object::{Kind as OwnedKind, ObjectKey};
 use crate::domain::revision::RefSpec;
 use crate::failpoint;
@@ -335,7 +336,7 @@ impl Worker {
                 tracing::warn!(
                     namespace = self.namespace,
                     name = self.name,
-                    error = status::chain(&error),
+                    error = chain::line(&error),
                     "the status was not written"
                 );
                 false

@@ -7,6 +7,7 @@ use crate::controller::outcome::Problem;
 use crate::crd::conditions::Reason;
 use crate::crd::repository::DeletionPolicy;
 use crate::crd::{WorkshopRepository, labels};
+use crate::domain::chain;
 use crate::domain::object::Kind;
 
 /// How often the end of deleted objects, or a failed deletion, is looked at again.
@@ -79,7 +80,7 @@ impl Worker {
                     .cluster
                     .delete(&object.key, &object.uid)
                     .await
-                    .map_err(|error| Problem::outside(Reason::ApiUnavailable, status::chain(&error)))?;
+                    .map_err(|error| Problem::outside(Reason::ApiUnavailable, chain::line(&error)))?;
             }
         }
         Ok(found)

@@ -7,6 +7,7 @@ use crate::controller::outcome::{Class, Conditions, Problem};
 use crate::crd::conditions::{self, READY, RECONCILING, Reason, STALLED, cut_message};
 use crate::crd::repository::{Counts, NotReadyWorkshop};
 use crate::crd::{WorkshopRepository, WorkshopRepositoryStatus};
+use crate::domain::chain;
 use crate::pipeline::object_end;
 use crate::pipeline::source::{self, SourceError};
 use crate::pipeline::sync::{self, SyncReport, WorkshopReport, WorkshopState};
@@ -234,7 +235,7 @@ pub(crate) fn build_suspended(
 /// What a failing source means.
 pub(crate) fn of_source(error: &SourceError) -> Problem {
     use source::Problem as At;
-    let message = chain(error);
+    let message = chain::line(error);
     let (is_for_a_person, reason) = match error {
         SourceError::Git(error) => match &error.problem {
             At::Unauthenticated
@@ -268,7 +269,7 @@ pub(crate) fn of_cluster(error: &cluster::Error) -> Problem {
         _ => Reason::ApiUnavailable,
     };
     // Rights and kinds may be given any time, and nothing tells us.
-    Problem::outside(reason, chain(error))
+    Problem::outside(reason, chain::line(error))
 }
 
 /// What a failing sync means.
@@ -280,21 +281,7 @@ pub(crate) fn of_sync(error: &sync::Error) -> Problem {
         | sync::Error::Read(_)
         | sync::Error::Store(_)
         | sync::Error::Artifact(_)
-        | sync::Error::WriteArtifact { .. } => Problem::outside(Reason::LocalFailure, chain(error)),
+        | sync::Error::WriteArtifact { .. }
+        | sync::Error::CutOff => Problem::outside(Reason::LocalFailure, chain::line(error)),
     }
-}
-
-/// An error and its sources in one line, repetitions left out.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            text.push_str(": ");
-            text.push_str(&message);
-        }
-        next = error.source();
-    }
-    text
 }

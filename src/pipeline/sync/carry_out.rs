@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
 
-use super::error::chain;
 use super::report::{ObjectOutcome, ObjectReport, SyncReport, WorkshopReport, WorkshopState};
 use crate::crd::labels;
+use crate::domain::chain;
 use crate::domain::object::{Kind, ObjectKey};
 use crate::domain::plan::{Action, Change, Plan};
 use crate::failpoint;
@@ -49,7 +49,7 @@ pub(super) async fn carry_out(objects: &ObjectEnd, plan: &Plan, report: &mut Syn
         while let Some((change, result)) = results.next().await {
             failpoint::reached(if change.action == Action::Delete { "mid-prune" } else { "mid-apply" });
             if let Err(error) = result {
-                report.fail(change, &chain(&error));
+                report.fail(change, &chain::line(&error));
             }
         }
     }

@@ -23,6 +23,9 @@ pub enum Error {
     /// The artifact could not be made.
     #[error(transparent)]
     Artifact(#[from] artifact::ArtifactError),
+    /// Work on another thread ended without a result.
+    #[error("the work on a workshop was cut off")]
+    CutOff,
     /// The artifact could not be put in its place.
     #[error("failed to write an artifact below \"{path}\"")]
     WriteArtifact {
@@ -51,19 +54,4 @@ impl Error {
             _ => Class::Transient,
         }
     }
-}
-
-/// The whole chain of an error in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            text.push_str(": ");
-            text.push_str(&message);
-        }
-        next = error.source();
-    }
-    text
 }

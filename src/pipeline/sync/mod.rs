@@ -29,7 +29,6 @@ use records::{Records, Worked, refuse_doubles, wished_objects};
 
 use crate::adapters::store::{SourceRecord, Store, UnitRecord, UnitState};
 use crate::crd::labels;
-use crate::domain::digest::Digest;
 use crate::domain::names::work_digest;
 use crate::domain::object::{Live, ObjectKey, key_of};
 use crate::domain::plan::{Inputs, Names, Plan, Standing, plan};
@@ -45,6 +44,9 @@ const NAMES: Names = Names { workshop_label: labels::WORKSHOP, path_annotation: 
 
 /// The most changed workshops whose objects are read one by one instead of by a list of all.
 const MAX_NARROW: usize = 8;
+
+/// Workshops worked on at once: some push or wait for a command while others are read.
+const CONCURRENCY: usize = 4;
 
 /// How often a failing command is tried at one unit key.
 pub const MAX_TRIES: u32 = 3;
@@ -132,7 +134,7 @@ impl Sync {
                 .is_some_and(|source| source.settings == self.settings.digest(self.platform.as_deref()).to_string());
         let known = memory.begin();
         listener(Event::Resolved { revision: &display(&head) });
-        let snapshot = self.origin.snapshot(&head).await?;
+        let snapshot = Arc::new(self.origin.snapshot(&head).await?);
         failpoint::reached("after-fetch");
 
         let units: Vec<&Unit> = snapshot.units.iter().filter(|unit| self.settings.follows(&unit.path)).collect();
@@ -204,7 +206,7 @@ impl Sync {
     async fn work(
         &self,
         trigger: Trigger,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         units: &[&Unit],
         known: &Records,
         owned: &[Live],
@@ -231,8 +233,7 @@ impl Sync {
                 }
             }
         });
-        // Two at a time: one may push while the other hashes.
-        let mut records: Vec<Worked> = stream::iter(jobs).buffer_unordered(2).try_collect().await?;
+        let mut records: Vec<Worked> = stream::iter(jobs).buffer_unordered(CONCURRENCY).try_collect().await?;
         records.sort_by(|left, right| left.record.path.cmp(&right.record.path));
         Ok(records)
     }
@@ -248,14 +249,10 @@ impl Sync {
             return true;
         }
         match record.state {
-            UnitState::Ready => record.artifact.is_some_and(|digest| !self.artifact_path(digest).exists()),
+            UnitState::Ready => record.artifact.is_some_and(|digest| !self.has_artifact(digest)),
             UnitState::Invalid => trigger == Trigger::Requested,
             UnitState::Failed => trigger == Trigger::Requested || record.tries < MAX_TRIES,
         }
-    }
-
-    fn artifact_path(&self, digest: Digest) -> PathBuf {
-        self.state.join("artifacts").join(format!("{}.db", digest.hex()))
     }
 
     fn plan(&self, records: &[&Worked], paths: &BTreeSet<String>, owned: &[Live]) -> Plan {

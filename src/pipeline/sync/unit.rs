@@ -3,14 +3,18 @@
 //! What is wrong with the workshop ends in its record, never in an error: an error here stops the whole sync.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use super::wished::{Around, build_objects};
 use super::{Error, Event, Listener, StepOutcome, StepReport, Sync};
+use crate::adapters::artifact;
 use crate::adapters::store::{UnitRecord, UnitState};
 use crate::crd::labels;
-use crate::domain::diagnostic::Diagnostic;
+use crate::domain::chain;
+use crate::domain::diagnostic::{Checked, Diagnostic};
 use crate::domain::digest::Digest;
 use crate::domain::names::work_digest;
 use crate::domain::object::{Kind, Live};
@@ -25,6 +29,9 @@ use crate::pipeline::source::{ReadError, Snapshot, Unit};
 /// The recipe's file in a workshop's directory.
 const RECIPE: &str = "step-spec.yaml";
 
+/// The artifacts' directory in the state directory.
+const ARTIFACTS: &str = "artifacts";
+
 /// Problems shown in a record's message; the command line shows all.
 const SHOWN_PROBLEMS: usize = 5;
 
@@ -32,7 +39,7 @@ impl Sync {
     /// The workshop's new record.
     pub(super) async fn work_on(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         unit: &Unit,
         known: Option<&UnitRecord>,
         owned: &[Live],
@@ -40,17 +47,14 @@ impl Sync {
         listener: Listener<'_>,
     ) -> Result<UnitRecord, Error> {
         let mut record = self.blank(unit, known);
-        // Reading a commit's objects and parsing them is work for a thread that may block.
-        let tree = match tokio::task::block_in_place(|| snapshot.read(unit)) {
-            Ok(tree) => tree,
-            Err(ReadError::Content { diagnostics, .. }) => return Ok(invalid(record, &diagnostics)),
-            Err(error) => return Err(Error::Read(error)),
+        let (tree, checked) = match self.read(snapshot, unit).await? {
+            Ok(read) => read,
+            Err(problems) => return Ok(invalid(record, &problems)),
         };
         record.recipe = tree.file(RECIPE).map(Digest::of);
         record.base = recorded_base(&record, known, owned);
-        let checked = read_workshop(&unit.path, &tree, unit.key.tag.as_deref(), self.settings.registry.as_deref());
         let workshop = match checked.into_result() {
-            Ok((workshop, _warnings)) => workshop,
+            Ok((workshop, _warnings)) => Arc::new(workshop),
             Err(problems) => {
                 // What claims an id keeps that id's objects, even if nothing else can be read.
                 record.id = peek_id(&tree).map(|id| id.to_string()).or(record.id);
@@ -67,8 +71,27 @@ impl Sync {
         failpoint::reached("after-compile");
         record.base = images.base;
         let mut record = self.with_work(record, unit);
-        self.finish(&workshop, unit, images, &mut record)?;
+        self.finish(&workshop, unit, images, &mut record).await?;
         Ok(record)
+    }
+
+    /// A workshop's files and what they say, read on a thread that may block: several at once use all cores.
+    async fn read(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        unit: &Unit,
+    ) -> Result<Result<(FileTree, Checked<Workshop>), Vec<Diagnostic>>, Error> {
+        let (snapshot, unit, registry) = (Arc::clone(snapshot), unit.clone(), self.settings.registry.clone());
+        let read = move || {
+            let tree = snapshot.read(&unit)?;
+            let checked = read_workshop(&unit.path, &tree, unit.key.tag.as_deref(), registry.as_deref());
+            Ok((tree, checked))
+        };
+        match tokio::task::spawn_blocking(read).await.map_err(|_| Error::CutOff)? {
+            Ok(read) => Ok(Ok(read)),
+            Err(ReadError::Content { diagnostics, .. }) => Ok(Err(diagnostics)),
+            Err(error) => Err(Error::Read(error)),
+        }
     }
 
     fn blank(&self, unit: &Unit, known: Option<&UnitRecord>) -> UnitRecord {
@@ -157,11 +180,18 @@ impl Sync {
     }
 
     /// Writes the artifact and the wished objects into the record.
-    fn finish(&self, workshop: &Workshop, unit: &Unit, images: Images, record: &mut UnitRecord) -> Result<(), Error> {
+    async fn finish(
+        &self,
+        workshop: &Arc<Workshop>,
+        unit: &Unit,
+        images: Images,
+        record: &mut UnitRecord,
+    ) -> Result<(), Error> {
         // The state after the last step is an image but no step of the artifact.
         let mut digests = images.digests;
         digests.remove(FINISH);
-        let (artifact, size) = self.write_artifact(workshop, &digests)?;
+        let digests = Arc::new(digests);
+        let (artifact, size) = self.write_artifact(workshop, &digests).await?;
         record.artifact = (!self.settings.dry_run).then_some(artifact);
         record.objects = build_objects(
             workshop,
@@ -183,19 +213,37 @@ impl Sync {
     }
 
     /// The artifact under its own digest in the state directory.
-    fn write_artifact(&self, workshop: &Workshop, images: &BTreeMap<String, Digest>) -> Result<(Digest, u64), Error> {
-        let directory = self.state.join("artifacts");
-        let write = |source| Error::WriteArtifact { path: directory.clone(), source };
-        std::fs::create_dir_all(&directory).map_err(write)?;
-        let temporary = tempfile::Builder::new().prefix(".new-").tempdir_in(&directory).map_err(write)?;
-        let path = temporary.path().join("workshop.db");
-        let digest = crate::adapters::artifact::write(&workshop.definition, images, &path)?;
-        let size = std::fs::metadata(&path).map_err(write)?.len();
-        if !self.settings.dry_run {
-            std::fs::rename(&path, self.artifact_path(digest)).map_err(write)?;
-        }
-        Ok((digest, size))
+    async fn write_artifact(
+        &self,
+        workshop: &Arc<Workshop>,
+        images: &Arc<BTreeMap<String, Digest>>,
+    ) -> Result<(Digest, u64), Error> {
+        let (workshop, images) = (Arc::clone(workshop), Arc::clone(images));
+        let directory = self.state.join(ARTIFACTS);
+        let keep = !self.settings.dry_run;
+        let write = move || {
+            let failed = |source| Error::WriteArtifact { path: directory.clone(), source };
+            std::fs::create_dir_all(&directory).map_err(failed)?;
+            let temporary = tempfile::Builder::new().prefix(".new-").tempdir_in(&directory).map_err(failed)?;
+            let path = temporary.path().join("workshop.db");
+            let digest = artifact::write(&workshop.definition, &images, &path)?;
+            let size = std::fs::metadata(&path).map_err(failed)?.len();
+            if keep {
+                std::fs::rename(&path, artifact_path(&directory, digest)).map_err(failed)?;
+            }
+            Ok((digest, size))
+        };
+        tokio::task::spawn_blocking(write).await.map_err(|_| Error::CutOff)?
     }
+
+    /// True when the artifact of this digest is still in the state directory.
+    pub(super) fn has_artifact(&self, digest: Digest) -> bool {
+        artifact_path(&self.state.join(ARTIFACTS), digest).exists()
+    }
+}
+
+fn artifact_path(directory: &Path, digest: Digest) -> PathBuf {
+    directory.join(format!("{}.db", digest.hex()))
 }
 
 /// A workshop's images, as far as they are known.
@@ -226,7 +274,7 @@ fn not_compiled(record: UnitRecord, error: &NotCompiled, tries: u32) -> UnitReco
                 FailureClass::Command => (UnitState::Failed, tries + 1),
                 FailureClass::Outside | FailureClass::Cancelled => (UnitState::Failed, 0),
             };
-            (state, tries, super::error::chain(error))
+            (state, tries, chain::line(error))
         }
     };
     UnitRecord { state, tries, message, ..record }
