@@ -86,7 +86,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         )
         .await
         .map_err(|error| Failure::from_error(Exit::Outside, error))?;
-        ObjectEnd::Cluster(cluster)
+        ObjectEnd::Cluster(Box::new(cluster))
     } else {
         ObjectEnd::Embedded(Arc::clone(&store))
     };

@@ -18,10 +18,9 @@ const MAX_SINGLE_READS: usize = 8;
 
 /// Where objects live.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "a program has a handful of them")]
 pub enum ObjectEnd {
     /// A Kubernetes cluster.
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
     /// The embedded store.
     Embedded(Arc<Store>),
 }

@@ -54,7 +54,7 @@ pub(super) fn build(
     Ok(Sync {
         origin,
         reference: valid.reference.clone(),
-        objects: ObjectEnd::Cluster(shared.cluster.clone()),
+        objects: ObjectEnd::Cluster(Box::new(shared.cluster.clone())),
         compiler: Arc::new(Compiler::new(ImageEnd::Registry(registries), bases, state)),
         platform: shared.options.platform.clone(),
         store: Arc::clone(&shared.store),

@@ -106,6 +106,14 @@ pub enum Event<'a> {
     },
 }
 
+/// What belongs to one run of a sync.
+#[derive(Clone, Copy)]
+struct Turn<'a> {
+    trigger: Trigger,
+    cancel: &'a CancellationToken,
+    listener: Listener<'a>,
+}
+
 /// Who listens to a sync.
 pub type Listener<'a> = &'a (dyn Fn(Event<'_>) + Send + std::marker::Sync);
 
@@ -140,7 +148,7 @@ impl Sync {
         let units: Vec<&Unit> = snapshot.units.iter().filter(|unit| self.settings.follows(&unit.path)).collect();
         let owned = if is_narrow { None } else { Some(self.objects.list_owned(&self.settings.owner).await?) };
         let mut records = self
-            .work(trigger, &snapshot, &units, known, owned.as_deref().unwrap_or_default(), cancel, listener)
+            .work(Turn { trigger, cancel, listener }, &snapshot, &units, known, owned.as_deref().unwrap_or_default())
             .await?;
         refuse_doubles(&mut records);
         failpoint::reached("after-import");
@@ -205,25 +213,21 @@ impl Sync {
     /// The record of every workshop of the revision: the known one where nothing is due, else that of new work.
     async fn work(
         &self,
-        trigger: Trigger,
+        turn: Turn<'_>,
         snapshot: &Arc<Snapshot>,
         units: &[&Unit],
         known: &Records,
         owned: &[Live],
-        cancel: &CancellationToken,
-        listener: Listener<'_>,
     ) -> Result<Vec<Worked>, Error> {
         use futures_util::{StreamExt, TryStreamExt, stream};
         let jobs = units.iter().map(|unit| {
             let known = known.get(&unit.path);
             async move {
-                match known.filter(|record| !self.is_due(trigger, unit, record)) {
+                match known.filter(|record| !self.is_due(turn.trigger, unit, record)) {
                     Some(record) => Ok(Worked { record: Arc::clone(record), fresh: false }),
                     None => {
-                        listener(Event::Workshop { path: &unit.path });
-                        let record = self
-                            .work_on(snapshot, unit, known.map(|record| &**record), owned, cancel, listener)
-                            .await?;
+                        (turn.listener)(Event::Workshop { path: &unit.path });
+                        let record = self.work_on(turn, snapshot, unit, known.map(|record| &**record), owned).await?;
                         if !self.settings.dry_run {
                             self.store.write_unit(&self.settings.owner, &record)?;
                         }

@@ -6,10 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::wished::{Around, build_objects};
-use super::{Error, Event, Listener, StepOutcome, StepReport, Sync};
+use super::{Error, Event, StepOutcome, StepReport, Sync, Turn};
 use crate::adapters::artifact;
 use crate::adapters::store::{UnitRecord, UnitState};
 use crate::crd::labels;
@@ -39,12 +37,11 @@ impl Sync {
     /// The workshop's new record.
     pub(super) async fn work_on(
         &self,
+        turn: Turn<'_>,
         snapshot: &Arc<Snapshot>,
         unit: &Unit,
         known: Option<&UnitRecord>,
         owned: &[Live],
-        cancel: &CancellationToken,
-        listener: Listener<'_>,
     ) -> Result<UnitRecord, Error> {
         let mut record = self.blank(unit, known);
         let (tree, checked) = match self.read(snapshot, unit).await? {
@@ -64,7 +61,7 @@ impl Sync {
         record.id = Some(workshop.id.to_string());
         record.image = workshop.recipe.as_ref().map(|recipe| recipe.image.full(self.settings.registry.as_deref()));
 
-        let images = match self.compile(&workshop, &tree, record.base, cancel, listener).await {
+        let images = match self.compile(turn, &workshop, &tree, record.base).await {
             Ok(images) => images,
             Err(error) => return Ok(self.with_work(not_compiled(record, &error, known_tries(known, unit)), unit)),
         };
@@ -123,11 +120,10 @@ impl Sync {
     /// Builds and publishes the workshop's images; a dry run only asks what is there.
     async fn compile(
         &self,
+        turn: Turn<'_>,
         workshop: &Workshop,
         tree: &FileTree,
         base: Option<Digest>,
-        cancel: &CancellationToken,
-        listener: Listener<'_>,
     ) -> Result<Images, NotCompiled> {
         // What an export carries of digests is taken as it is: a sync never looks images up.
         let mut images = Images { base: None, digests: workshop.definition.image_digests(), steps: Vec::new() };
@@ -142,7 +138,7 @@ impl Sync {
             platform,
             assets: assets_of(recipe, tree).map_err(NotCompiled::Failed)?,
             commands: self.settings.commands,
-            cancel,
+            cancel: turn.cancel,
         };
         if self.settings.dry_run {
             let steps = self.compiler.status(&input).await.map_err(NotCompiled::Failed)?;
@@ -162,7 +158,7 @@ impl Sync {
             if matches!(progress.phase, Phase::Built) {
                 failpoint::reached("after-step");
             }
-            listener(Event::Compile { workshop: workshop.id.as_str(), progress: &progress });
+            (turn.listener)(Event::Compile { workshop: workshop.id.as_str(), progress: &progress });
         };
         let compiled = self.compiler.compile(&input, &progress).await.map_err(NotCompiled::Failed)?;
         images.base = Some(compiled.base);
