@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::support::cluster::cluster;
 use crate::support::files::copy_tree;
 use crate::support::git::{Fault, GitServer, Repository};
 use crate::support::platform::platform_directory;
@@ -124,6 +125,35 @@ fn only_what_changed_is_due_and_what_left_is_pruned() {
         "a moved workshop is updated, not made anew: {}",
         third.talk
     );
+}
+
+#[test]
+fn a_source_is_brought_into_a_cluster_without_a_repository_object() {
+    let repository = GitServer::start().create("r");
+    let state = tempfile::tempdir().unwrap();
+    repository.write("to-cluster/step-spec.yaml", &recipe("to-cluster", "1"));
+    repository.write("to-cluster/roster.yaml", "instances: [{owner: ada, step: two}]\n");
+    let source = repository.work_tree().to_str().unwrap();
+    let kubeconfig = cluster().admin();
+    let namespace = cluster().create_namespace("sync");
+    let flags = ["--cluster", "--kubeconfig", kubeconfig.to_str().unwrap(), "-n", &namespace];
+    let dry = sync(state.path(), source, &[&flags[..], &["--dry-run"]].concat());
+    assert_eq!(rows(&dry), ["to-cluster ready [built,built] [created,created]"], "{}", dry.talk);
+    assert_eq!(cluster().get(&["workspacetemplate", "to-cluster"]), None, "a dry run writes nothing");
+
+    let first = sync(state.path(), source, &flags);
+    assert_eq!(
+        (first.code, rows(&first)),
+        (0, vec!["to-cluster ready [built,built] [created,created]".into()]),
+        "{}",
+        first.talk
+    );
+    let instance = cluster().get(&["workspaceinstance", "-n", &namespace, "to-cluster-ada"]).unwrap();
+    assert_eq!(instance["spec"]["currentStep"], "two");
+    let owner = instance["metadata"]["labels"]["workshop.platform/repository"].as_str().unwrap();
+    assert!(owner.starts_with("src-") && owner.len() == 36, "{owner}");
+    let again = sync(state.path(), source, &flags);
+    assert_eq!(rows(&again), ["to-cluster unchanged [reused,reused] [unchanged,unchanged]"]);
 }
 
 #[test]
