@@ -103,8 +103,8 @@ impl Runtime {
         }
         let runc = find_program("runc").ok_or(RuntimeError::RuncMissing)?;
         let state = std::path::absolute(state).map_err(RuntimeError::io("find the state directory"))?;
-        std::fs::create_dir_all(state.join("layers"))
-            .map_err(RuntimeError::io(format!("create \"{}\"", state.join("layers").display())))?;
+        let layers = state.join("layers");
+        run_directory::make_private(&layers).map_err(RuntimeError::io(format!("create \"{}\"", layers.display())))?;
         run_directory::clean_leftovers(&state, &runc)?;
         let directory = RunDirectory::create(&state)?;
         overlay::check_upper(&state, &directory)?;

@@ -27,7 +27,7 @@ impl RunDirectory {
         let doing = || format!("make a run directory in \"{}\"", state.join("run").display());
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let runs = state.join("run");
-        fs::create_dir_all(&runs).map_err(RuntimeError::io(doing()))?;
+        make_private(&runs).map_err(RuntimeError::io(doing()))?;
         loop {
             let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
             let path = runs.join(&name);
@@ -80,6 +80,13 @@ impl Drop for RunDirectory {
         unmount_below(&self.path);
         let _ = fs::remove_dir_all(&self.path);
     }
+}
+
+/// A directory that no other user of the machine gets into: images bring set-user-id programs and device nodes.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
 /// Removes the run directories of processes that are gone, with what they left mounted and running.

@@ -73,7 +73,6 @@ impl<R: Read> Read for Hashing<R> {
 
 struct Unpacker<'a> {
     diff_id: Digest,
-    target: PathBuf,
     root: OwnedFd,
     parents: &'a [PathBuf],
     /// Directories whose modification time is set when nothing is written into them any more.
@@ -85,7 +84,7 @@ impl<'a> Unpacker<'a> {
         let root = rustix::fs::open(target, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
             RuntimeError::Io { doing: format!("open \"{}\"", target.display()), source: error.into() }
         })?;
-        let unpacker = Self { diff_id, target: target.to_owned(), root, parents, times: Vec::new() };
+        let unpacker = Self { diff_id, root, parents, times: Vec::new() };
         // A layer without an entry for the root keeps the root of what it lies on.
         unpacker.inherit(Path::new(""), unpacker.root.as_fd())?;
         Ok(unpacker)
@@ -132,15 +131,7 @@ impl<'a> Unpacker<'a> {
 
     /// The directory at `path`, links on the way resolved inside the layer; made with all above it where missing.
     fn directory(&self, path: &Path) -> Result<OwnedFd, RuntimeError> {
-        let path_or_dot = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match openat2(
-            &self.root,
-            path_or_dot,
-            flags,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        ) {
+        match self.existing(path) {
             Ok(directory) => return Ok(directory),
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             Err(error) => return Err(self.io(path, error)),
@@ -151,13 +142,20 @@ impl<'a> Unpacker<'a> {
         let parent = self.directory(above)?;
         let was_hidden = self.make_way(path, parent.as_fd(), name, true)?;
         mkdirat(&parent, name, Mode::from_raw_mode(0o755)).map_err(|error| self.io(path, error))?;
-        let directory =
-            openat(&parent, name, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(|error| self.io(path, error))?;
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = openat(&parent, name, flags, Mode::empty()).map_err(|error| self.io(path, error))?;
         self.inherit(path, directory.as_fd())?;
         if was_hidden {
             self.set_opaque(path, parent.as_fd(), name)?;
         }
         Ok(directory)
+    }
+
+    /// The directory at `path` where there is one, links on the way resolved inside the layer.
+    fn existing(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        openat2(&self.root, path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
     /// Gives a directory that the layer itself does not describe the attributes it has in the layers below.
@@ -309,10 +307,10 @@ impl<'a> Unpacker<'a> {
 
     fn finish(&mut self) -> Result<(), RuntimeError> {
         while let Some((path, mtime)) = self.times.pop() {
-            let place = self.target.join(&path);
-            match set_mtime(rustix::fs::CWD, place.as_os_str(), mtime) {
+            let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            match self.existing(above).and_then(|parent| set_mtime(&parent, name, mtime)) {
                 // A later entry of the same layer put something else there.
-                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(error) => return Err(self.io(&path, error)),
             }
         }

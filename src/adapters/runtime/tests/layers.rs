@@ -177,6 +177,52 @@ fn hostile_layers_are_refused_and_leave_nothing() {
 }
 
 #[test]
+fn times_are_set_inside_of_the_layer_only() {
+    let fixture = Fixture::new();
+    let outside = fixture.state.path().join("outside");
+    fs::create_dir_all(outside.join("victim")).unwrap();
+    let before = fs::metadata(outside.join("victim")).unwrap().mtime();
+    // The link leads to a directory that both the machine and the layer have.
+    let path = outside.display().to_string();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut directory = |name: &str, link: Option<&str>| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(7);
+        match link {
+            Some(target) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                builder.append_link(&mut header, name, target).unwrap();
+            }
+            None => {
+                header.set_entry_type(tar::EntryType::Directory);
+                builder.append_data(&mut header, name, io::empty()).unwrap();
+            }
+        }
+    };
+    directory(path.trim_start_matches('/'), None);
+    directory("out", Some(&path));
+    directory("out/victim", None);
+    let bytes = builder.into_inner().unwrap();
+    let layer = fixture.raw(&bytes, Digest::of(&bytes), &[]).unwrap();
+    assert_eq!(fs::metadata(outside.join("victim")).unwrap().mtime(), before);
+    let inside = layer.join(path.trim_start_matches('/')).join("victim");
+    assert_eq!(fs::metadata(inside).unwrap().mtime(), 7);
+}
+
+#[test]
+fn other_users_of_the_machine_reach_nothing_that_an_image_brings() {
+    let fixture = Fixture::new();
+    for directory in ["layers", "run"] {
+        let mode = fs::metadata(fixture.state.path().join(directory)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700, "{directory}");
+    }
+}
+
+#[test]
 fn a_layer_is_unpacked_once_however_many_ask() {
     let fixture = Fixture::new();
     let mut writer = LayerWriter::new(Vec::new(), 0, Workers::Here);
