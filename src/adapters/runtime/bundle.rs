@@ -99,9 +99,10 @@ pub fn build_config(
     cgroup: &str,
     files: &Files<'_>,
 ) -> Result<Spec, OciSpecError> {
-    let capabilities =
-        if account.uid == 0 { CAPABILITIES.into_iter().collect() } else { oci_spec::runtime::Capabilities::new() };
-    let bounding: oci_spec::runtime::Capabilities = CAPABILITIES.into_iter().collect();
+    // The network that a command may see is the machine's own, where raw sockets would read everybody's packets.
+    let allowed = |capability: &Capability| *capability != Capability::NetRaw || !command.limits.network;
+    let bounding: oci_spec::runtime::Capabilities = CAPABILITIES.into_iter().filter(allowed).collect();
+    let capabilities = if account.uid == 0 { bounding.clone() } else { oci_spec::runtime::Capabilities::new() };
     let process = ProcessBuilder::default()
         .terminal(false)
         .user(
@@ -236,6 +237,18 @@ mod tests {
             assert_eq!(config["linux"]["namespaces"].as_array().unwrap().len(), namespaces);
             let binds = config["mounts"].as_array().unwrap().iter().filter(|mount| mount["type"] == "bind").count();
             assert_eq!(binds, usize::from(network));
+        }
+    }
+
+    #[test]
+    fn on_the_machines_own_network_nobody_reads_other_peoples_packets() {
+        let root = Account { uid: 0, gid: 0, groups: vec![], home: "/root".into() };
+        for network in [true, false] {
+            let config = config(&root, network);
+            for set in ["bounding", "effective", "permitted"] {
+                let has = config["process"]["capabilities"][set].as_array().unwrap().contains(&"CAP_NET_RAW".into());
+                assert_eq!(has, !network, "{set}");
+            }
         }
     }
 }
