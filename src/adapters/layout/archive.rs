@@ -17,6 +17,8 @@ use crate::domain::layer::{Compressor, LayerError, Workers, decompress};
 
 /// The largest file in an archive, in bytes.
 const MAX_FILE: u64 = 32 << 30;
+/// The most that all files of an archive take together, in bytes.
+const MAX_TOTAL: u64 = 64 << 30;
 /// The most files in an archive.
 const MAX_FILES: usize = 10_000;
 
@@ -78,7 +80,7 @@ pub fn open_archive(file: &Path, scratch: &Path, workers: Workers) -> Result<(La
     let open = File::open(file).map_err(read)?;
     std::fs::create_dir_all(scratch).map_err(read)?;
     let dir = TempDir::new_in(scratch).map_err(read)?;
-    let unpacked = unpack(file, decompress(open).map_err(read)?, dir.path())?;
+    let unpacked = unpack(file, decompress(open).map_err(read)?, dir.path(), MAX_TOTAL)?;
     let layout = Layout::new(dir.path().join("layout"));
     if let Some(index) = unpacked.get("index.json") {
         take_layout(file, &unpacked, index, &layout)?;
@@ -91,12 +93,13 @@ pub fn open_archive(file: &Path, scratch: &Path, workers: Workers) -> Result<(La
 }
 
 /// Writes the archive's regular files under numbers, so that no name of theirs ever reaches the file system.
-fn unpack(file: &Path, tar: impl Read, dir: &Path) -> Result<BTreeMap<String, PathBuf>, ArchiveError> {
+fn unpack(file: &Path, tar: impl Read, dir: &Path, max_total: u64) -> Result<BTreeMap<String, PathBuf>, ArchiveError> {
     let read = |source| ArchiveError::Read { path: file.to_owned(), source };
     let broken = |reason: String| ArchiveError::Broken { path: file.to_owned(), reason };
     let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
     let mut links: Vec<(String, String)> = Vec::new();
     let mut archive = tar::Archive::new(tar);
+    let mut total = 0_u64;
     for (count, entry) in archive.entries().map_err(read)?.enumerate() {
         let mut entry = entry.map_err(read)?;
         if count >= MAX_FILES {
@@ -107,6 +110,10 @@ fn unpack(file: &Path, tar: impl Read, dir: &Path) -> Result<BTreeMap<String, Pa
             tar::EntryType::Regular => {
                 if entry.size() > MAX_FILE {
                     return Err(broken(format!("\"{name}\" is larger than {MAX_FILE} bytes")));
+                }
+                total = total.saturating_add(entry.size());
+                if total > max_total {
+                    return Err(broken(format!("its files have more than {max_total} bytes together")));
                 }
                 let path = dir.join(count.to_string());
                 let mut out = File::create_new(&path).map_err(read)?;
@@ -228,4 +235,29 @@ fn read_small(archive: &Path, path: &Path) -> Result<Vec<u8>, ArchiveError> {
         .and_then(|file| file.take(MAX_MANIFEST).read_to_end(&mut bytes))
         .map_err(|source| ArchiveError::Read { path: archive.to_owned(), source })?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_an_archive_are_limited_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut builder = tar::Builder::new(Vec::new());
+        for name in ["one", "two"] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(600);
+            builder.append_data(&mut header, name, [0; 600].as_slice()).unwrap();
+        }
+        let bytes = builder.into_inner().unwrap();
+        let unpacked = |name: &str, max| {
+            let dir = directory.path().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            unpack(Path::new("a.tar"), bytes.as_slice(), &dir, max)
+        };
+        assert_eq!(unpacked("enough", 1200).unwrap().len(), 2);
+        let error = unpacked("small", 1199).unwrap_err().to_string();
+        assert!(error.contains("a.tar") && error.contains("1199 bytes together"), "{error}");
+    }
 }

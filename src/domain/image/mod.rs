@@ -66,7 +66,7 @@ pub enum ImageError {
     },
     /// Too many layers to be mounted.
     #[error(
-        "the image would have {0} layers; container runtimes take at most {MAX_LAYERS}: put several steps' commands together, or flatten the base"
+        "the image has {0} layers; container runtimes take at most {MAX_LAYERS}: put several steps' commands together, or flatten the base"
     )]
     TooManyLayers(usize),
     /// No image for the architecture in the index.
@@ -256,6 +256,9 @@ impl Image {
                 layers: manifest.layers.len(),
                 diff_ids: config.rootfs.diff_ids.len(),
             });
+        }
+        if manifest.layers.len() > MAX_LAYERS {
+            return Err(ImageError::TooManyLayers(manifest.layers.len()));
         }
         manifest.media_type = MANIFEST.to_owned();
         manifest.config.media_type = CONFIG.to_owned();

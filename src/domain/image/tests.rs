@@ -169,4 +169,13 @@ fn too_many_layers_are_refused_before_a_runtime_does() {
     let many: Vec<_> = (0..=MAX_LAYERS).map(|index| layer(&index.to_string())).collect();
     let refused = Image::scratch("amd64").extend(&many, &[], 0).unwrap_err();
     assert!(matches!(refused, ImageError::TooManyLayers(121)), "{refused}");
+    // A stranger's image is not fetched layer by layer before that is noticed.
+    let mut huge = Image::scratch("amd64");
+    for layer in &many {
+        huge.manifest.layers.push(layer.descriptor.clone());
+        huge.config.rootfs.diff_ids.push(layer.diff_id);
+    }
+    let encoded = huge.encode();
+    let parsed = Image::parse(&encoded.manifest, &encoded.config);
+    assert!(matches!(parsed, Err(ImageError::TooManyLayers(121))));
 }

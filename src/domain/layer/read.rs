@@ -17,12 +17,14 @@ pub struct Limits {
     pub bytes: u64,
     /// Entries.
     pub entries: u64,
+    /// Bytes of their paths, with those of all the directories on the way: what an index of them may take.
+    pub names: u64,
 }
 
 impl Default for Limits {
-    /// 32 GiB and two million entries: above every honest image, below what fills a machine.
+    /// 32 GiB, two million entries and 1 GiB of names: above every honest image, below what fills a machine.
     fn default() -> Self {
-        Self { bytes: 32 << 30, entries: 2_000_000 }
+        Self { bytes: 32 << 30, entries: 2_000_000, names: 1 << 30 }
     }
 }
 
@@ -95,7 +97,7 @@ pub fn read_entries<E: From<LayerReadError>>(
 ) -> Result<(), E> {
     let io_error = |error: io::Error| E::from(error.into());
     let mut archive = Archive::new(Capped { inner: tar, left: limits.bytes, limit: limits.bytes });
-    let mut count = 0;
+    let (mut count, mut names) = (0, 0);
     let mut extensions = Extensions::default();
     // Raw: the library splits extension records at line ends, which a binary attribute may hold.
     for raw in archive.entries().map_err(io_error)?.raw(true) {
@@ -108,10 +110,20 @@ pub fn read_entries<E: From<LayerReadError>>(
             continue;
         }
         if let Some(entry) = convert(raw.header(), std::mem::take(&mut extensions))? {
+            names += name_bytes(&entry.path);
+            if names > limits.names {
+                return Err(LayerReadError::TooLarge { limit: limits.names, what: "bytes of names" }.into());
+            }
             each(&entry, &mut raw)?;
         }
     }
     Ok(())
+}
+
+/// The length of a path and about that of every directory on the way to it.
+fn name_bytes(path: &[u8]) -> u64 {
+    let above = path.iter().filter(|byte| **byte == b'/').count();
+    (path.len() + path.len() * above / 2) as u64
 }
 
 fn convert(header: &Header, extensions: Extensions) -> Result<Option<Entry>, LayerReadError> {

@@ -138,7 +138,7 @@ fn named(name: &[u8], kind: tar::EntryType) -> Vec<u8> {
 #[test]
 fn hostile_layers_are_refused() {
     use tar::EntryType;
-    let small = Limits { bytes: 4096, entries: 2 };
+    let small = Limits { bytes: 1 << 14, entries: 2, names: 1 << 20 };
     let bomb = {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(&vec![0; 1 << 20]).unwrap();
@@ -160,14 +160,21 @@ fn hostile_layers_are_refused() {
             builder.append_data(&mut header, index.to_string(), io::empty()).unwrap();
         }
     });
+    // A few hundred bytes, and yet a tree of thousands of names that are thousands of bytes long.
+    let deep = foreign(|builder| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        builder.append_data(&mut header, "a/".repeat(1900) + "a", io::empty()).unwrap();
+    });
     for (blob, expected) in [
+        (deep, "more than 1048576 bytes of names"),
         (named(b"../up", EntryType::Regular), "\"../up\""),
         (named(b"a/../../up", EntryType::Regular), "\"a/../../up\""),
         (named(b"a/.wh...", EntryType::Regular), "\"/a/.wh...\""),
         (named(b"a/.wh.", EntryType::Regular), "\"/a/.wh.\""),
         (named(b"odd", EntryType::new(b'Z')), "unknown type 'Z'"),
         (named(b"link", EntryType::Symlink), "cannot read the layer"),
-        (bomb, "more than 4096 bytes"),
+        (bomb, "more than 16384 bytes"),
         (many, "more than 2 entries"),
         (b"this is no tar at all, but long enough to fill a header block ".repeat(20), "cannot read the layer"),
         (vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1, 2, 3], "cannot read the layer"),
@@ -264,6 +271,6 @@ proptest! {
 
     #[test]
     fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
-        let _ = read(&bytes, Limits { bytes: 1 << 20, entries: 100 });
+        let _ = read(&bytes, Limits { bytes: 1 << 20, entries: 100, names: 1 << 20 });
     }
 }

@@ -27,7 +27,7 @@ impl Bases {
         let name = base.base.to_string();
         let built = tokio::task::spawn_blocking({
             let name = name.clone();
-            move || build_index(&name, &files)
+            move || build_index(&name, &files, Limits::default())
         })
         .await
         .map_err(|_| BaseError::Interrupted(name))??;
@@ -61,14 +61,15 @@ impl Bases {
 }
 
 /// Builds the index of layers' blobs, checking each against the digest that the config promises.
-fn build_index(base: &str, layers: &[(PathBuf, Digest)]) -> Result<PathIndex, BaseError> {
+fn build_index(base: &str, layers: &[(PathBuf, Digest)], limits: Limits) -> Result<PathIndex, BaseError> {
     let failed = |source| BaseError::Layer { base: base.to_owned(), source };
     let mut index = PathIndex::default();
     for (path, diff_id) in layers {
         let file = File::open(path).map_err(|error| failed(error.into()))?;
         let mut tar = Hashing { inner: decompress(file).map_err(|error| failed(error.into()))?, hash: Sha256::new() };
-        index.add_layer(&mut tar, Limits::default()).map_err(failed)?;
-        io::copy(&mut tar, &mut io::sink()).map_err(|error| failed(error.into()))?;
+        index.add_layer(&mut tar, limits).map_err(failed)?;
+        // The tar may go on behind its end mark, and the digest is of all of it.
+        io::copy(&mut (&mut tar).take(limits.bytes), &mut io::sink()).map_err(|error| failed(error.into()))?;
         let found = Digest::from_bytes(tar.hash.finalize().into());
         if found != *diff_id {
             return Err(BaseError::DiffId { base: base.to_owned(), expected: *diff_id, found });
@@ -87,5 +88,27 @@ impl<R: Read> Read for Hashing<R> {
         let read = self.inner.read(buffer)?;
         self.hash.update(&buffer[..read]);
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::domain::layer::Compressor;
+    use crate::pipeline::image_end::workers;
+
+    #[test]
+    fn what_follows_the_end_of_a_layer_is_read_within_the_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("layer");
+        let mut compressor = Compressor::new(File::create(&path).unwrap(), workers());
+        compressor.write_all(&[0; 1 << 20]).unwrap();
+        let (_, blob) = compressor.finish().unwrap();
+        let layers = [(path, blob.diff_id)];
+        assert!(build_index("b", &layers, Limits::default()).is_ok());
+        let small = Limits { bytes: 1 << 16, ..Limits::default() };
+        assert!(matches!(build_index("b", &layers, small), Err(BaseError::DiffId { .. })));
     }
 }
