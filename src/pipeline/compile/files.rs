@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use crate::domain::layer::{Entry, LayerBlob, LayerError, LayerWriter, Workers, order};
+use crate::domain::layer::{Entry, Kind, LayerBlob, LayerError, LayerWriter, Workers, order};
 use crate::domain::path_index::{PathIndex, PlaceError};
 use crate::domain::recipe::{ImageFile, ImageFileKind};
 
@@ -37,6 +37,14 @@ pub fn place_files(files: &[ImageFile], index: &PathIndex) -> Result<Placed, Pla
             ImageFileKind::Link(target) => (Entry::symlink(&place.path, target), None),
         };
         placed.insert(place.path, (entry.owned_by(file.uid, file.gid), bytes));
+    }
+    // Paths that differ in the recipe may meet in the image, by its links.
+    for path in placed.keys() {
+        let mut above = path.match_indices('/').map(|(end, _)| &path[..end]);
+        let is_file = |above: &&str| placed.get(*above).is_some_and(|(entry, _)| entry.kind != Kind::Directory);
+        if let Some(parent) = above.find(is_file) {
+            return Err(PlaceError::ParentIsFile { path: format!("/{path}"), parent: format!("/{parent}") });
+        }
     }
     let mut placed: Placed = placed.into_values().collect();
     placed.sort_by(|left, right| order(&left.0, &right.0));
@@ -93,6 +101,16 @@ mod tests {
         ];
         for (files, expected) in rows {
             assert_eq!(listing(&files, &merged).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn two_names_of_one_directory_do_not_make_a_file_with_something_below_it() {
+        let merged = [Entry::directory("usr/bin", 0o755), Entry::symlink("bin", "usr/bin")];
+        let link = file("/usr/bin/x", ImageFileKind::Link("/etc".into()), 0o777, 0);
+        for files in [vec![text("/bin/x/y"), link], vec![text("/bin/x"), text("/usr/bin/x/y")]] {
+            let error = listing(&files, &merged).unwrap_err().to_string();
+            assert!(error.contains("\"/usr/bin/x/y\"") && error.contains("\"/usr/bin/x\""), "{error}");
         }
     }
 
