@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::progress::BuildProgress;
 use super::{Context, Exit, Failure, diagnostics, import};
 use crate::adapters::layout::Layout;
-use crate::adapters::registry::{Registries, RegistryOptions};
+use crate::adapters::registry::{Credentials, Registries, RegistryOptions};
 use crate::domain::diagnostic::Diagnostic;
 use crate::domain::digest::Digest;
 use crate::domain::duration::Duration;
@@ -54,6 +54,9 @@ struct TargetArgs {
     /// Registry, with or without a prefix, of an image that names none
     #[arg(long, value_name = "HOST[/PREFIX]")]
     registry: Option<String>,
+    /// Speak plain HTTP to that registry, or accept a certificate that nobody vouches for
+    #[arg(long, requires = "registry")]
+    insecure: bool,
     /// OCI layout directory to put the images into, instead of a registry [default, where neither the recipe nor
     /// --registry names a registry: `layout` of the state directory]
     #[arg(long, value_name = "DIR")]
@@ -114,7 +117,11 @@ fn read_target(args: &TargetArgs, context: &Context) -> Result<Result<Target, Ve
     };
     let platform =
         Platform::find(args.platform.as_deref()).map_err(|error| Failure::from_error(Exit::Outside, error))?;
-    let registries = Registries::new(RegistryOptions::default());
+    let insecure = args.registry.as_deref().filter(|_| args.insecure).and_then(|registry| registry.split('/').next());
+    let registries = Registries::new(RegistryOptions {
+        credentials: Credentials::docker(),
+        insecure: insecure.map(str::to_owned).into_iter().collect(),
+    });
     let bases = Bases::new(&context.state, registries.clone(), platform.architecture())
         .with_local_store()
         .with_directory(&args.dir);

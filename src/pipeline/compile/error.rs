@@ -217,6 +217,10 @@ impl CompileError {
             Self::Files { .. } | Self::Position { .. } | Self::Image { .. } | Self::NoSuchStep { .. } => {
                 FailureClass::Content
             }
+            // A file beside the workshop is never read for a workshop that comes from a repository.
+            Self::Base { source, .. } if matches!(**source, BaseError::NoDirectory(_)) => FailureClass::Content,
+            // What a command left behind cannot be in an image; another run of it may leave something else.
+            Self::Layer { source: LayerError::WhiteoutName { .. }, .. } => FailureClass::Command,
             Self::Command(_) => FailureClass::Command,
             Self::CommandsNotAllowed { .. } | Self::FromStep { .. } => FailureClass::Refused,
             Self::Cancelled | Self::Runtime { source: RuntimeError::Cancelled, .. } => FailureClass::Cancelled,
@@ -230,6 +234,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn what_no_waiting_mends_is_not_tried_again() {
+        let place = || Place { workshop: "w".into(), step: "s".into(), line: None };
+        let base = |source| CompileError::Base { workshop: "w".into(), source: Box::new(source) };
+        let rows = [
+            (base(BaseError::NoDirectory("oci:base".into())), FailureClass::Content),
+            (base(BaseError::NotFound { base: "b".into(), local: "" }), FailureClass::Outside),
+            (
+                CompileError::Layer { place: place(), source: LayerError::WhiteoutName { path: "/.wh.a".into() } },
+                FailureClass::Command,
+            ),
+            (CompileError::CommandsNotAllowed { place: place() }, FailureClass::Refused),
+            (CompileError::Runtime { place: place(), source: RuntimeError::Cancelled }, FailureClass::Cancelled),
+        ];
+        for (error, class) in rows {
+            assert_eq!(error.class(), class, "{error}");
+        }
+    }
 
     #[test]
     fn a_failed_command_is_told_in_one_line() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::fixture::{BASE, Workshop, run, snapshot};
-use crate::support::registry::Registry;
+use crate::support::registry::{Answer, FaultyRegistry, LOGIN, Registry};
 use crate::support::wait::wait_for;
 
 /// A recipe of one step before the one with these commands.
@@ -102,6 +102,46 @@ fn a_base_or_registry_that_is_not_there_is_named() {
     let (code, document) = workshop.compile("127.0.0.1:1", &[]);
     assert_eq!(code, 3, "{document:#}");
     assert!(message(&document).contains("127.0.0.1:1"), "{}", message(&document));
+}
+
+#[test]
+fn a_registrys_refusal_is_told_and_changes_nothing() {
+    let workshop = Workshop::on_busybox(&recipe("  - 'true'"));
+    for (status, headers, part) in [
+        (401, "", "wants a login"),
+        (403, "", "does not allow this login"),
+        (429, "Retry-After: 3600\r\n", "limits requests"),
+        (500, "", "its own log says why"),
+    ] {
+        let registry = FaultyRegistry::start(move |request| {
+            if request == "GET /v2/" { Answer::status(200) } else { Answer { status, headers, body: Vec::new() } }
+        });
+        let (code, document) = workshop.compile(&registry.host(), &[]);
+        assert_eq!(code, 3, "{status}: {document:#}");
+        let message = message(&document);
+        assert!(message.contains(part) && message.contains(&registry.host()), "{status}: {message}");
+        assert!(!registry.seen().iter().any(|request| request.starts_with("PUT ")), "{:?}", registry.seen());
+    }
+}
+
+#[test]
+fn the_users_own_login_is_used_and_never_shown() {
+    let registry = Registry::start_with_login();
+    let workshop = Workshop::on_busybox(&recipe("  - 'true'"));
+    let docker = tempfile::tempdir().unwrap();
+    let compile = |password: &str| {
+        let auths = serde_json::json!({ registry.host(): { "username": LOGIN.0, "password": password } });
+        fs::write(docker.path().join("config.json"), serde_json::json!({ "auths": auths }).to_string()).unwrap();
+        let output =
+            workshop.compile_command(&registry.host(), &["-vv"]).env("DOCKER_CONFIG", docker.path()).output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(!text.contains(password), "{text}");
+        (output.status.code(), text)
+    };
+    let (code, text) = compile("a wrong one");
+    assert!(code == Some(3) && text.contains("wants a login"), "{code:?} {text}");
+    let (code, text) = compile(LOGIN.1);
+    assert_eq!(code, Some(0), "{text}");
 }
 
 #[test]
