@@ -268,6 +268,60 @@ const BAD_SOURCES: &[Row] = &[
         says: &["alpha/step-spec.yaml:13:5", "titel"],
     },
     Row {
+        name: "aliases that grow without end",
+        arrange: |_, repository| {
+            let levels =
+                (1..20).map(|level| format!("a{level}: &a{level} [{}]\n", format!("*a{},", level - 1).repeat(10)));
+            commit(repository, &format!("a0: &a0 [x]\n{}", levels.collect::<String>()))
+        },
+        arguments: &[],
+        code: 1,
+        says: &["alpha/step-spec.yaml:"],
+    },
+    Row {
+        name: "a line of a megabyte",
+        arrange: |_, repository| commit(repository, &format!("{}# {}\n", recipe("alpha", "2"), "x".repeat(1 << 20))),
+        arguments: &[],
+        code: 1,
+        says: &["alpha/step-spec.yaml:18:1"],
+    },
+    Row {
+        name: "recipe without steps",
+        arrange: |_, repository| commit(repository, recipe("alpha", "2").split("steps:").next().unwrap()),
+        arguments: &[],
+        code: 1,
+        says: &["alpha/step-spec.yaml:1:1", "steps"],
+    },
+    Row {
+        name: "source above the workshop",
+        arrange: |_, repository| {
+            repository.write("secret", "x");
+            commit(repository, &recipe("alpha", "2").replace("content: same", "source: ../secret"))
+        },
+        arguments: &[],
+        code: 1,
+        says: &["alpha/step-spec.yaml:12:", "../secret"],
+    },
+    Row {
+        name: "link out of the workshop",
+        arrange: |_, repository| {
+            std::os::unix::fs::symlink("/etc/passwd", repository.work_tree().join("alpha/out")).unwrap();
+            commit(repository, &recipe("alpha", "2").replace("content: same", "source: out"))
+        },
+        arguments: &[],
+        code: 1,
+        says: &["alpha/step-spec.yaml:12:", "\"out\""],
+    },
+    Row {
+        name: "base image that is a file of the machine",
+        arrange: |_, repository| {
+            commit(repository, &recipe("alpha", "2").replace("image: scratch", "image: oci-archive:/etc/passwd"))
+        },
+        arguments: &[],
+        code: 1,
+        says: &["oci-archive:/etc/passwd", "is a file beside the workshop"],
+    },
+    Row {
         name: "two workshops with one id",
         arrange: |_, repository| {
             repository.write("beta/step-spec.yaml", &recipe("alpha", "2"));
