@@ -232,6 +232,39 @@ async fn commands_see_the_image_and_not_the_machine() {
 }
 
 #[tokio::test]
+async fn the_kernel_holds_a_command_to_its_limits() {
+    let fixture = Fixture::new();
+    let base = fixture.busybox();
+    let small = Limits { memory: 32 << 20, ..limits() };
+    let few = Limits { processes: 8, ..limits() };
+    let network = Limits { network: true, ..limits() };
+    // Bit 13 of the capabilities, CAP_NET_RAW.
+    let no_packets = "busybox grep -q '^CapBnd:.*[014589cd]...$' /proc/self/status";
+    let rows = [
+        ("busybox dd if=/dev/zero of=/dev/null bs=200M count=1", limits(), Some("")),
+        ("busybox dd if=/dev/zero of=/dev/null bs=200M count=1", small, None),
+        ("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1 & done; wait", limits(), Some("")),
+        ("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1 & done; wait", few, Some("fork")),
+        ("busybox mknod /disk b 8 0 && cat /disk", limits(), Some("not permitted")),
+        ("echo 1 > /proc/sys/kernel/printk", limits(), Some("Read-only")),
+        ("ls /sys/fs/cgroup/workshop", limits(), Some("No such file")),
+        ("busybox mount -t tmpfs t /bin", limits(), Some("denied")),
+        (no_packets, network, Some("")),
+        (&format!("! {no_packets}"), limits(), Some("")),
+    ];
+    for (text, limits, said) in rows {
+        let mut rootfs = fixture.runtime.mount(std::slice::from_ref(&base)).unwrap();
+        let ended = run(&fixture, &mut rootfs, text, limits).await.unwrap();
+        let lines = ended.last_lines.join("\n");
+        match said {
+            Some("") => assert_eq!(ended.exit, Exit::Code(0), "{text}: {lines}"),
+            Some(said) => assert!(ended.exit != Exit::Code(0) && lines.contains(said), "{text}: {lines}"),
+            None => assert_eq!(ended.exit, Exit::Code(137), "{text}: {lines}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_command_that_must_end_is_gone_with_all_its_processes() {
     let fixture = Fixture::new();
     let base = fixture.busybox();
