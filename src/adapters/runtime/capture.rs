@@ -126,6 +126,9 @@ impl Capture<'_> {
             Kind::Block { major, minor }
         } else {
             // A socket has no meaning without the process that listens on it, and no form in a layer.
+            if lower::lookup(self.layers, path).is_some() {
+                changes.push(removal(path));
+            }
             return Ok(());
         };
         let is_file = matches!(kind, Kind::File { .. });

@@ -223,6 +223,21 @@ fn other_users_of_the_machine_reach_nothing_that_an_image_brings() {
 }
 
 #[test]
+fn a_socket_is_left_out_and_what_it_replaced_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (upper, below) = (directory.path().join("upper"), directory.path().join("below"));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&below).unwrap();
+    fs::write(below.join("old"), "x").unwrap();
+    for name in ["old", "new"] {
+        std::os::unix::net::UnixListener::bind(upper.join(name)).unwrap();
+    }
+    let changes = capture::capture(&upper, &[below], &std::collections::BTreeSet::new()).unwrap();
+    let found: Vec<_> = changes.into_iter().map(|change| (change.entry.display_path(), change.entry.kind)).collect();
+    assert_eq!(found, [("/old".to_owned(), Kind::Whiteout)]);
+}
+
+#[test]
 fn a_layer_is_unpacked_once_however_many_ask() {
     let fixture = Fixture::new();
     let mut writer = LayerWriter::new(Vec::new(), 0, Workers::Here);
