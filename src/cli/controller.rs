@@ -6,8 +6,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::{Context, Exit, Failure};
 use crate::adapters::cluster::Cluster;
 use crate::controller::{self, Options};
@@ -56,12 +54,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         docker_credentials: !is_in_pod,
         concurrency: args.concurrency.into(),
     };
-    let stop = CancellationToken::new();
-    let stopping = stop.clone();
-    tokio::spawn(async move {
-        super::ending().await;
-        stopping.cancel();
-    });
+    let stop = super::stopping();
     let (server, namespace) = (cluster.server().to_owned(), cluster.namespace().to_owned());
     let printer = context.printer.clone();
     let started = move |address: SocketAddr| {

@@ -57,6 +57,7 @@ enum Form {
 
 /// A table's row beside its object.
 struct Row {
+    name: String,
     columns: Vec<String>,
     object: Value,
 }
@@ -74,9 +75,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         }
     };
     if let Some(name) = &args.name {
-        rows.retain(|row| {
-            row.columns.first() == Some(name) || row.columns.get(1) == Some(name) && has_namespace(args.what)
-        });
+        rows.retain(|row| row.name == *name);
         if rows.is_empty() {
             let what = args.what.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
             return Err(Failure::new(Exit::No, format!("there is no \"{name}\" among the {what}"))
@@ -87,10 +86,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-const fn has_namespace(what: What) -> bool {
-    matches!(what, What::Instances)
-}
-
 fn print(context: &Context, form: Form, is_single: bool, header: &[&str], rows: &[Row]) -> Result<(), Failure> {
     let printer = &context.printer;
     match form {
@@ -99,7 +94,7 @@ fn print(context: &Context, form: Form, is_single: bool, header: &[&str], rows: 
         }
         Form::Table => printer.data(&table(header, rows)),
         Form::Name => {
-            printer.data(&rows.iter().map(|row| format!("{}\n", row.columns[0])).collect::<String>());
+            printer.data(&rows.iter().map(|row| format!("{}\n", row.name)).collect::<String>());
         }
         Form::Json if is_single && rows.len() == 1 => printer.json(&rows[0].object),
         Form::Json => {
@@ -142,9 +137,10 @@ fn table(header: &[&str], rows: &[Row]) -> String {
 }
 
 async fn objects(args: &Args, context: &Context, kind: Kind) -> Result<(&'static [&'static str], Vec<Row>), Failure> {
+    let namespace = context.namespace.as_deref().filter(|_| kind == Kind::WorkspaceInstance);
     let live: Vec<Live> = if args.cluster {
         let cluster = connect(context).await?;
-        let all = cluster.list(kind.into(), None, None).await;
+        let all = cluster.list(kind.into(), namespace, None).await;
         all.map_err(|error| Failure::from_error(Exit::Outside, error))?
             .into_iter()
             .filter_map(Live::from_manifest)
@@ -152,7 +148,10 @@ async fn objects(args: &Args, context: &Context, kind: Kind) -> Result<(&'static
     } else {
         let store = open_store(context)?;
         let all = store.list_objects(None).map_err(|error| Failure::from_error(Exit::Outside, error))?;
-        all.into_iter().filter(|live| live.key.kind == kind).collect()
+        all.into_iter()
+            .filter(|live| live.key.kind == kind)
+            .filter(|live| namespace.is_none() || live.key.namespace.as_deref() == namespace)
+            .collect()
     };
     let text = |live: &Live, pointer: &str| live.text(pointer).unwrap_or("-").to_owned();
     Ok(match kind {
@@ -163,6 +162,7 @@ async fn objects(args: &Args, context: &Context, kind: Kind) -> Result<(&'static
                     let steps = live.manifest.pointer("/spec/steps").and_then(Value::as_array);
                     let image = live.text("/spec/steps/0/imageTag").unwrap_or("-");
                     Row {
+                        name: live.key.name.clone(),
                         columns: vec![
                             live.key.name.clone(),
                             steps.map_or(0, Vec::len).to_string(),
@@ -179,6 +179,7 @@ async fn objects(args: &Args, context: &Context, kind: Kind) -> Result<(&'static
             &["NAMESPACE", "NAME", "TEMPLATE", "OWNER", "STEP", "PHASE"],
             live.into_iter()
                 .map(|live| Row {
+                    name: live.key.name.clone(),
                     columns: vec![
                         live.key.namespace.clone().unwrap_or_default(),
                         live.key.name.clone(),
@@ -197,7 +198,7 @@ async fn objects(args: &Args, context: &Context, kind: Kind) -> Result<(&'static
 async fn repositories(args: &Args, context: &Context) -> Result<(&'static [&'static str], Vec<Row>), Failure> {
     if args.cluster {
         let cluster = connect(context).await?;
-        let all = cluster.list(crate::crd::Kind::WorkshopRepository, None, None).await;
+        let all = cluster.list(crate::crd::Kind::WorkshopRepository, context.namespace.as_deref(), None).await;
         let all = all.map_err(|error| Failure::from_error(Exit::Outside, error))?;
         let rows = all
             .into_iter()
@@ -211,6 +212,7 @@ async fn repositories(args: &Args, context: &Context) -> Result<(&'static [&'sta
                     .unwrap_or("Unknown")
                     .to_owned();
                 Row {
+                    name: text("/metadata/name"),
                     columns: vec![
                         text("/metadata/name"),
                         text("/metadata/namespace"),
@@ -228,6 +230,7 @@ async fn repositories(args: &Args, context: &Context) -> Result<(&'static [&'sta
     let rows = sources
         .into_iter()
         .map(|(owner, record)| Row {
+            name: owner.clone(),
             columns: vec![owner.clone(), record.source.clone(), record.revision.clone()],
             object: json!({ "owner": owner, "source": record.source, "revision": record.revision }),
         })

@@ -22,6 +22,7 @@ pub mod sync_flags;
 pub mod up;
 pub mod validate;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -154,6 +155,24 @@ async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
     }
+}
+
+/// Says that the threads of the program cannot be started.
+#[must_use]
+pub fn no_runtime(error: &std::io::Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "error: failed to start the program's threads\n  because {error}");
+    Exit::Outside.into()
+}
+
+/// A token that is cancelled when somebody ends the program, whatever it is doing then.
+fn stopping() -> tokio_util::sync::CancellationToken {
+    let stop = tokio_util::sync::CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        ending().await;
+        stopping.cancel();
+    });
+    stop
 }
 
 /// Waits until somebody ends the program.

@@ -15,6 +15,9 @@ use crate::domain::revision::RefSpec;
 use crate::pipeline::object_end::ObjectEnd;
 use crate::pipeline::sync::{Class, Sync, SyncReport, Trigger};
 
+/// How long a sync may take to end once the program is to end.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// Flags of `workshop sync`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -91,27 +94,63 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         ObjectEnd::Embedded(Arc::clone(&store))
     };
     let sync = args.flags.build(&args.source, reference, args.dry_run, objects, store, context).await?;
+    let stop = super::stopping();
     if args.once || args.dry_run || context.printer.is_json() {
-        let report = run_once(&sync, Trigger::Requested, context).await?;
+        let report = run_once(&sync, Trigger::Requested, context, &stop).await?;
         return Ok(exit_of(&report));
     }
-    follow(&sync, args.interval, context).await
+    follow(&sync, args.interval, context, &stop).await
 }
 
-/// Syncs and prints; unchanged heads print nothing after the first time.
-async fn run_once(sync: &Sync, trigger: Trigger, context: &Context) -> Result<SyncReport, Failure> {
+/// Syncs and prints; what is unchanged prints nothing after the first time.
+async fn run_once(
+    sync: &Sync,
+    trigger: Trigger,
+    context: &Context,
+    stop: &CancellationToken,
+) -> Result<SyncReport, Failure> {
     let printer = &context.printer;
     let start = Instant::now();
     let activity = Activity::start(printer);
-    let result = sync.run(trigger, &CancellationToken::new(), &|event| activity.event(&event)).await;
+    let result = until_stopped(sync, trigger, &activity, stop).await;
     activity.end();
-    let report = result.map_err(failure)?;
-    if printer.is_json() {
-        printer.json(&report);
-    } else if !report.unchanged {
-        printer.data(&lines(&report, start.elapsed(), printer));
+    match result {
+        Ok(report) => {
+            if printer.is_json() {
+                printer.json(&report);
+            } else if trigger != Trigger::Poll || report.did_something() {
+                printer.data(&lines(&report, start.elapsed(), printer));
+            }
+            Ok(report)
+        }
+        Err(error) => {
+            if printer.is_json() {
+                printer.json(&SyncReport::of_failure(&sync.settings.source, &error));
+            }
+            Err(failure(error))
+        }
     }
-    Ok(report)
+}
+
+/// Runs the sync until it is done, or until somebody ends the program: then commands are ended, nothing more is
+/// written, and what does not end in time is left behind.
+pub(super) async fn until_stopped(
+    sync: &Sync,
+    trigger: Trigger,
+    activity: &Activity,
+    stop: &CancellationToken,
+) -> Result<SyncReport, crate::pipeline::sync::Error> {
+    let listener = |event: crate::pipeline::sync::Event<'_>| activity.event(&event);
+    let running = sync.run(trigger, stop, &listener);
+    tokio::pin!(running);
+    tokio::select! {
+        result = &mut running => return result,
+        () = stop.cancelled() => {}
+    }
+    match tokio::time::timeout(GRACE, running).await {
+        Ok(result) => result,
+        Err(_) => Err(crate::pipeline::sync::Error::Cancelled),
+    }
 }
 
 /// A sync's error with its exit code.
@@ -136,16 +175,20 @@ pub(super) fn exit_of(report: &SyncReport) -> Exit {
     }
 }
 
-async fn follow(sync: &Sync, interval: Interval, context: &Context) -> Result<Exit, Failure> {
+async fn follow(sync: &Sync, interval: Interval, context: &Context, stop: &CancellationToken) -> Result<Exit, Failure> {
     let mut trigger = Trigger::Requested;
     loop {
-        if let Err(failure) = run_once(sync, trigger, context).await {
+        let result = run_once(sync, trigger, context, stop).await;
+        if stop.is_cancelled() {
+            return Ok(Exit::Done);
+        }
+        if let Err(failure) = result {
             failure.print(&context.printer);
         }
         trigger = Trigger::Poll;
         tokio::select! {
             () = tokio::time::sleep(interval.get().max(Duration::from_secs(1))) => {}
-            () = super::ending() => return Ok(Exit::Done),
+            () = stop.cancelled() => return Ok(Exit::Done),
         }
     }
 }

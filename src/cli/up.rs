@@ -51,13 +51,17 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         syncs.push(Arc::new(sync));
     }
     drop_others(&store, &syncs, context)?;
+    let stop = super::stopping();
 
     let (wake, mut woken) = mpsc::channel(1);
     for (index, source) in sources.iter().enumerate() {
         keep_awake(source, index, &wake)?;
     }
     for sync in &syncs {
-        show(sync, Trigger::Requested, context).await;
+        show(sync, Trigger::Requested, context, &stop).await;
+    }
+    if stop.is_cancelled() {
+        return Ok(Exit::Done);
     }
     let objects = store.list_objects(None).map_err(|error| Failure::from_error(Exit::Outside, error))?;
     let of = |kind| objects.iter().filter(|object| object.key.kind == kind).count();
@@ -71,27 +75,33 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     ));
     loop {
         tokio::select! {
+            // A stream of changes must not keep the program from ending.
+            biased;
+            () = stop.cancelled() => return Ok(Exit::Done),
             Some(index) = woken.recv() => {
                 if let Some(sync) = syncs.get(index) {
-                    show(sync, Trigger::Poll, context).await;
+                    show(sync, Trigger::Poll, context, &stop).await;
                 }
             }
-            () = super::ending() => return Ok(Exit::Done),
         }
     }
 }
 
 /// Syncs one source and says what that did, if anything.
-async fn show(sync: &Sync, trigger: Trigger, context: &Context) {
+async fn show(sync: &Sync, trigger: Trigger, context: &Context, stop: &CancellationToken) {
+    if stop.is_cancelled() {
+        return;
+    }
     let printer = &context.printer;
     let start = Instant::now();
     let activity = Activity::start(printer);
-    let result = sync.run(trigger, &CancellationToken::new(), &|event| activity.event(&event)).await;
+    let result = super::sync::until_stopped(sync, trigger, &activity, stop).await;
     activity.end();
     match result {
         Ok(report) if trigger == Trigger::Poll && !report.did_something() => {}
         Ok(report) if printer.is_json() => printer.json(&report),
         Ok(report) => printer.data(&lines(&report, start.elapsed(), printer)),
+        Err(_) if stop.is_cancelled() => {}
         Err(error) => {
             super::sync::failure(error).print(printer);
         }

@@ -16,6 +16,7 @@ mod controller;
 mod crds;
 mod diff;
 mod examples;
+mod follow;
 mod generated;
 mod git;
 mod images;

@@ -445,3 +445,48 @@ fn an_id_belongs_to_the_source_that_brought_it_first() {
     );
     assert_eq!(workshop(state.path(), &["get", "templates", "-o", "json"]).stdout, before);
 }
+
+fn names(state: &Path, arguments: &[&str]) -> String {
+    let output = workshop(state, &[&["get", "instances", "-o", "name"], arguments].concat());
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn instances_follow_their_namespace_and_are_got_by_name() {
+    let source = tempfile::tempdir().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    std::fs::create_dir(source.path().join("alpha")).unwrap();
+    std::fs::write(source.path().join("alpha/step-spec.yaml"), recipe("alpha", "1")).unwrap();
+    std::fs::write(source.path().join("alpha/roster.yaml"), "instances:\n  - owner: ada\n  - owner: bob\n").unwrap();
+    let source = source.path().to_str().unwrap();
+    assert_eq!(sync(state.path(), source, &["-n", "one"]).code, 0);
+    assert_eq!(names(state.path(), &[]), "alpha-ada\nalpha-bob\n");
+    assert_eq!(names(state.path(), &["alpha-bob"]), "alpha-bob\n");
+    assert_eq!(names(state.path(), &["one"]), "", "a namespace is no name");
+
+    let moved = sync(state.path(), source, &["-n", "two"]);
+    assert_eq!(moved.code, 0, "{}", moved.talk);
+    assert_eq!(names(state.path(), &["-n", "one"]), "");
+    assert_eq!(names(state.path(), &["-n", "two"]), "alpha-ada\nalpha-bob\n");
+}
+
+#[test]
+fn a_dry_run_tells_of_another_owner_and_a_failure_is_a_document_too() {
+    let git = GitServer::start();
+    let (one, two) = (git.create("one"), git.create("two"));
+    let state = tempfile::tempdir().unwrap();
+    for repository in [&one, &two] {
+        repository.write("alpha/step-spec.yaml", &recipe("alpha", "1"));
+        repository.commit("one");
+        repository.push();
+    }
+    assert_eq!(sync(state.path(), &git.url("one"), &[]).code, 0);
+    let dry = sync(state.path(), &git.url("two"), &["--dry-run"]);
+    assert_eq!((dry.code, rows(&dry)), (4, vec!["alpha refused [reused,reused] []".to_owned()]), "{}", dry.json);
+
+    git.set_fault(Some(Fault::Status(500)));
+    let failed = sync(state.path(), &git.url("one"), &[]);
+    assert_eq!((failed.code, rows(&failed).len()), (3, 0));
+    assert_eq!(failed.json["source"].as_str(), Some(git.url("one").as_str()));
+    assert!(failed.json["problems"][0].as_str().unwrap().contains("500"), "{}", failed.json);
+}

@@ -61,6 +61,9 @@ pub struct UnitRecord {
     pub objects: Vec<(Value, Option<String>)>,
     /// The steps with their images, as reported.
     pub steps: Value,
+    /// The digest of the settings that are in the objects and in nothing else.
+    #[serde(default)]
+    pub placement: String,
 }
 
 impl Store {

@@ -32,7 +32,8 @@ pub(super) async fn read_identities(
         Some(reference) => {
             let entries = read(shared, namespace, &reference.name, "spec.secretRef").await?;
             if entries.contains_key("ca.crt") {
-                return Err(Problem::spec(
+                // The Secret may be mended any time, and Secrets are not watched.
+                return Err(Problem::person(
                     Reason::Unsupported,
                     format!("the Secret \"{namespace}/{}\" has ca.crt, which this version cannot use", reference.name),
                 ));

@@ -39,6 +39,17 @@ pub(super) enum Wake {
     Later,
 }
 
+/// What happened since the worker last asked.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// The source or the repository object should be looked at.
+    pub(super) woken: bool,
+    /// Objects have to be compared: others changed or deleted some.
+    pub(super) drifted: bool,
+    /// The object that somebody keeps changing, and who.
+    pub(super) fought: Option<(ObjectKey, String)>,
+}
+
 /// The messages of one worker.
 pub(super) struct Mailbox {
     receiver: mpsc::UnboundedReceiver<Message>,
@@ -126,20 +137,15 @@ impl Mailbox {
         }
     }
 
-    /// Whether the source should be looked at now; asked once.
-    pub(super) fn take_woken(&mut self) -> bool {
-        std::mem::take(&mut self.woken)
-    }
-
-    /// Whether objects have to be compared, other than those that the worker deleted itself; asked once.
-    pub(super) fn take_drift(&mut self, deleted_by_us: &BTreeSet<ObjectKey>) -> bool {
+    /// All that happened since it was last asked, whatever becomes of it: what is left here would wake the worker
+    /// again and again.
+    pub(super) fn take_news(&mut self, deleted_by_us: &BTreeSet<ObjectKey>) -> News {
         let gone = std::mem::take(&mut self.gone);
-        std::mem::take(&mut self.drifted) || gone.iter().any(|key| !deleted_by_us.contains(key))
-    }
-
-    /// The object that somebody keeps changing, and who; asked once.
-    pub(super) fn take_fight(&mut self) -> Option<(ObjectKey, String)> {
-        self.fought.take()
+        News {
+            woken: std::mem::take(&mut self.woken),
+            drifted: std::mem::take(&mut self.drifted) || gone.iter().any(|key| !deleted_by_us.contains(key)),
+            fought: self.fought.take(),
+        }
     }
 
     /// Whether there is anything to do before the next look.
@@ -175,7 +181,7 @@ mod tests {
         let mut mailbox = Mailbox::new(receiver, repository(json!({ "name": "a", "generation": 1 })));
         sender.send(Message::Changed(repository(metadata))).expect("the mailbox is there");
         assert_eq!(mailbox.receive().await, Some(expected));
-        assert_eq!(mailbox.take_woken(), woken);
+        assert_eq!(mailbox.take_news(&BTreeSet::new()).woken, woken);
     }
 
     #[tokio::test]
@@ -201,9 +207,27 @@ mod tests {
         let ours = BTreeSet::from([key("ours")]);
         sender.send(Message::ObjectGone(key("ours"))).expect("the mailbox is there");
         mailbox.receive().await;
-        assert!(!mailbox.take_drift(&ours));
+        assert!(!mailbox.take_news(&ours).drifted);
         sender.send(Message::ObjectGone(key("theirs"))).expect("the mailbox is there");
         mailbox.receive().await;
-        assert!(mailbox.take_drift(&ours) && !mailbox.has_news());
+        assert!(mailbox.take_news(&ours).drifted && !mailbox.has_news());
+    }
+
+    #[tokio::test]
+    async fn news_that_were_taken_wake_nobody_again() {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut mailbox = Mailbox::new(receiver, repository(json!({ "name": "a" })));
+        let object =
+            ObjectKey { kind: crate::domain::object::Kind::WorkspaceTemplate, namespace: None, name: "a".to_owned() };
+        let fought = Message::Fought { object: object.clone(), manager: "kubectl".to_owned() };
+        for message in [Message::Drifted, Message::ObjectGone(object.clone()), fought] {
+            sender.send(message).expect("the mailbox is there");
+            mailbox.receive().await;
+            assert!(mailbox.has_news());
+        }
+        let news = mailbox.take_news(&BTreeSet::new());
+        assert_eq!(news, News { woken: false, drifted: true, fought: Some((object, "kubectl".to_owned())) });
+        assert!(!mailbox.has_news());
+        assert_eq!(mailbox.take_news(&BTreeSet::new()), News::default());
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Worker {
     /// The status as we wrote it last.
     status: WorkshopRepositoryStatus,
     built: Option<Built>,
+    /// The generation of the spec that `reported` is about.
+    generation: Option<i64>,
     /// How the last sync that looked at everything ended.
     reported: Option<Ended>,
     /// Why the next sync runs, where an earlier one for that reason did not reach its end.
@@ -107,6 +109,7 @@ impl Worker {
             status: repository.status.clone().unwrap_or_default(),
             mailbox: Mailbox::new(receiver, repository),
             built: None,
+            generation: None,
             reported: None,
             owed: None,
             failures: 0,
@@ -139,7 +142,7 @@ impl Worker {
 
     async fn reconcile(&mut self) -> Next {
         let repository = self.mailbox.current();
-        self.mailbox.take_woken();
+        self.heed_news();
         if repository.metadata.deletion_timestamp.is_some() {
             return self.remove(&repository).await;
         }
@@ -163,6 +166,17 @@ impl Worker {
         self.end(&repository, ended, requested, begun).await
     }
 
+    /// Takes note of what happened, before anything decides that nothing is to be done.
+    fn heed_news(&mut self) {
+        let news = self.mailbox.take_news(&self.deleted_by_us);
+        if news.drifted && self.owed != Some(Trigger::Requested) {
+            self.owed = Some(Trigger::Drift);
+        }
+        if let Some((object, manager)) = news.fought {
+            self.fight = Some((object, manager, Instant::now()));
+        }
+    }
+
     /// Dereference, validate and build, where that was not done for this spec yet.
     async fn prepare(&mut self, repository: &WorkshopRepository) -> Result<(), Problem> {
         let generation = repository.metadata.generation;
@@ -175,7 +189,11 @@ impl Worker {
             return Ok(());
         }
         self.built = None;
-        self.reported = None;
+        // The same spec with other Secrets is no reason to try again what failed for good.
+        if self.generation != generation {
+            self.generation = generation;
+            self.reported = None;
+        }
         let valid = validate::check(repository)?;
         self.keep_finalizer(repository).await?;
         let identities = dereference::read_identities(&self.shared, repository, &self.namespace).await?;
@@ -193,17 +211,13 @@ impl Worker {
     /// Apply: the sync, in the state it is due in. None when it has to begin again or to stop.
     async fn bring_in(&mut self, repository: &WorkshopRepository, is_requested: bool) -> Option<Ended> {
         let built = self.built.as_ref()?;
-        let drifted = self.mailbox.take_drift(&self.deleted_by_us);
-        if let Some((object, manager)) = self.mailbox.take_fight() {
-            self.fight = Some((object, manager, Instant::now()));
-        }
         let truce_is_over = self.fight.as_ref().is_some_and(|(_, _, since)| since.elapsed() >= TRUCE);
         if is_requested || truce_is_over {
             self.fight = None;
         }
         let trigger = if is_requested || self.reported.is_none() || self.owed == Some(Trigger::Requested) {
             Trigger::Requested
-        } else if drifted || truce_is_over || self.owed == Some(Trigger::Drift) {
+        } else if truce_is_over || self.owed == Some(Trigger::Drift) {
             Trigger::Drift
         } else {
             Trigger::Poll
@@ -306,9 +320,8 @@ impl Worker {
             Some(intervals) => next_look(ended.class, self.failures, intervals, is_pinned, chance),
             None => None,
         };
-        // What a Secret holds may be what was wrong.
         let names_secrets = repository.spec.secret_ref.is_some() || repository.spec.compile.secret_ref.is_some();
-        if ended.class.is_some() && names_secrets {
+        if names_secrets && ended.may_be_for_credentials() {
             self.built = None;
         }
         if let Some((_, _, since)) = &self.fight {

@@ -10,7 +10,7 @@ use crate::crd::{WorkshopRepository, WorkshopRepositoryStatus};
 use crate::domain::chain;
 use crate::pipeline::object_end;
 use crate::pipeline::source::{self, SourceError};
-use crate::pipeline::sync::{self, SyncReport, WorkshopReport, WorkshopState};
+use crate::pipeline::sync::{self, Cause, SyncReport, WorkshopReport, WorkshopState};
 
 /// The most workshops that a status lists.
 const MAX_LISTED: usize = 50;
@@ -53,6 +53,14 @@ impl Ended {
         let revision = report.revision.clone().unwrap_or_else(|| "working files".to_owned());
         let (conditions, class) = conclude(report, &content, &revision, is_manual);
         Self { conditions, class, attempted: Some(revision), content: Some(content) }
+    }
+
+    /// True when what a Secret holds may be what was wrong: the source or a registry refused.
+    pub(crate) fn may_be_for_credentials(&self) -> bool {
+        match self.class {
+            None => false,
+            Some(class) => class == Class::Outside || self.content.is_none(),
+        }
     }
 
     /// The end when somebody keeps changing an object back.
@@ -99,6 +107,8 @@ fn read_content(report: &SyncReport) -> Content {
 
 fn reason_of(report: &SyncReport, workshop: &WorkshopReport) -> Reason {
     match workshop.state {
+        _ if workshop.cause == Some(Cause::Double) => Reason::DuplicateWorkshop,
+        WorkshopState::Failed if workshop.cause == Some(Cause::Command) => Reason::CommandFailed,
         WorkshopState::Invalid => Reason::InvalidContent,
         WorkshopState::Refused if waits_for_approval(report, workshop) => Reason::ApprovalRequired,
         WorkshopState::Refused => Reason::OwnedByAnother,
@@ -282,6 +292,7 @@ pub(crate) fn of_sync(error: &sync::Error) -> Problem {
         | sync::Error::Store(_)
         | sync::Error::Artifact(_)
         | sync::Error::WriteArtifact { .. }
-        | sync::Error::CutOff => Problem::outside(Reason::LocalFailure, chain::line(error)),
+        | sync::Error::CutOff
+        | sync::Error::Cancelled => Problem::outside(Reason::LocalFailure, chain::line(error)),
     }
 }

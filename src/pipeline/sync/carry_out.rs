@@ -1,9 +1,10 @@
 //! Carries a plan out: templates before instances, deletions last, several writes at once, and every object's
 //! failure on its own workshop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
 
 use super::report::{ObjectOutcome, ObjectReport, SyncReport, WorkshopReport, WorkshopState};
 use crate::crd::labels;
@@ -16,24 +17,40 @@ use crate::pipeline::object_end::{Error, ObjectEnd};
 /// Writes under way at once: what keeps one API server busy without queueing.
 const CONCURRENCY: usize = 16;
 
-/// Carries the plan out and notes each result in the report.
-pub(super) async fn carry_out(objects: &ObjectEnd, plan: &Plan, report: &mut SyncReport) -> Result<(), Error> {
-    if plan.refusal.is_some() {
-        return Ok(());
-    }
+/// Refuses the workshops of which an object belongs to somebody else; gives their ids. Reads only.
+pub(super) async fn refuse_taken(
+    objects: &ObjectEnd,
+    plan: &Plan,
+    report: &mut SyncReport,
+) -> Result<BTreeSet<String>, Error> {
     let taken = taken_by_others(objects, plan).await?;
-    let mut refused: Vec<&str> = Vec::new();
+    let mut refused = BTreeSet::new();
     for change in &plan.changes {
         if let Some(owner) = taken.get(&change.key) {
-            refused.push(&change.workshop);
+            refused.insert(change.workshop.clone());
             report.refuse(change, owner.as_deref());
         }
+    }
+    Ok(refused)
+}
+
+/// Carries the plan out but for the refused workshops and notes each result in the report; false when `cancel` ended
+/// it before its last write.
+pub(super) async fn carry_out(
+    objects: &ObjectEnd,
+    plan: &Plan,
+    refused: &BTreeSet<String>,
+    report: &mut SyncReport,
+    cancel: &CancellationToken,
+) -> bool {
+    if plan.refusal.is_some() {
+        return true;
     }
     let batch = |wanted: fn(&Change) -> bool| {
         plan.changes
             .iter()
             .filter(move |change| wanted(change) && change.action != Action::Unchanged)
-            .filter(|change| !refused.contains(&change.workshop.as_str()))
+            .filter(|change| !refused.contains(&change.workshop))
             .collect::<Vec<_>>()
     };
     let batches = [
@@ -44,16 +61,23 @@ pub(super) async fn carry_out(objects: &ObjectEnd, plan: &Plan, report: &mut Syn
     ];
     for batch in batches {
         let mut results = stream::iter(batch)
-            .map(|change| async move { (change, objects.carry_out(change).await) })
+            .map(|change| async move {
+                // Whoever ended us may have a successor that writes already.
+                if cancel.is_cancelled() {
+                    return None;
+                }
+                Some((change, objects.carry_out(change).await))
+            })
             .buffer_unordered(CONCURRENCY);
-        while let Some((change, result)) = results.next().await {
+        while let Some(result) = results.next().await {
+            let Some((change, result)) = result else { return false };
             failpoint::reached(if change.action == Action::Delete { "mid-prune" } else { "mid-apply" });
             if let Err(error) = result {
                 report.fail(change, &chain::line(&error));
             }
         }
     }
-    Ok(())
+    true
 }
 
 /// The objects that a plan would create but that exist with another owner, or with none.
@@ -102,6 +126,7 @@ impl SyncReport {
                     path: path.to_owned(),
                     state: WorkshopState::Removed,
                     message: String::new(),
+                    cause: None,
                     steps: Vec::new(),
                     objects: Vec::new(),
                 });

@@ -23,6 +23,9 @@ pub enum Error {
     /// The artifact could not be made.
     #[error(transparent)]
     Artifact(#[from] artifact::ArtifactError),
+    /// Somebody ended it before its plan was carried out; nothing is half written.
+    #[error("the sync was ended before it was done")]
+    Cancelled,
     /// Work on another thread ended without a result.
     #[error("the work on a workshop was cut off")]
     CutOff,

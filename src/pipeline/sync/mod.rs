@@ -21,9 +21,11 @@ use tokio_util::sync::CancellationToken;
 pub use error::{Class, Error};
 pub use records::Memory;
 pub use report::{
-    ObjectOutcome, ObjectReport, PlanReport, StepOutcome, StepReport, SyncReport, WorkshopReport, WorkshopState,
+    Cause, ObjectOutcome, ObjectReport, PlanReport, StepOutcome, StepReport, SyncReport, WorkshopReport, WorkshopState,
 };
 pub use settings::Settings;
+
+use unit::RECIPE;
 
 use records::{Records, Worked, refuse_doubles, wished_objects};
 
@@ -130,8 +132,9 @@ impl Sync {
         let head = self.origin.resolve(&self.reference).await?;
         failpoint::reached("after-resolve");
         let source = self.store.source(&self.settings.owner)?;
+        let is_open = memory.is_open;
         let known = memory.records(&self.store, &self.settings.owner)?;
-        if trigger == Trigger::Poll && self.is_settled(&head, source.as_ref(), known) {
+        if trigger == Trigger::Poll && !is_open && self.is_settled(&head, source.as_ref(), known) {
             return Ok(self.unchanged(&head));
         }
         // Between two complete syncs objects change only by our writes and by drift, which has a trigger of its own:
@@ -150,7 +153,14 @@ impl Sync {
         let mut records = self
             .work(Turn { trigger, cancel, listener }, &snapshot, &units, known, owned.as_deref().unwrap_or_default())
             .await?;
-        refuse_doubles(&mut records);
+        // A result that somebody ended early, or that a newer commit overtakes, must not prune or write anything.
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        refuse_doubles(&mut records, |path| {
+            let unit = units.iter().find(|unit| unit.path == path)?;
+            snapshot.read(unit).ok()?.file(RECIPE).map(<[u8]>::to_vec)
+        });
         failpoint::reached("after-import");
 
         let paths: BTreeSet<String> = units.iter().map(|unit| unit.path.clone()).collect();
@@ -176,8 +186,14 @@ impl Sync {
         };
         failpoint::reached("after-plan");
         let mut report = self.report(&head, &snapshot, &records, &plan);
+        let refused = match plan.refusal {
+            Some(_) => BTreeSet::new(),
+            None => carry_out::refuse_taken(&self.objects, &plan, &mut report).await?,
+        };
         if !self.settings.dry_run {
-            carry_out::carry_out(&self.objects, &plan, &mut report).await?;
+            if !carry_out::carry_out(&self.objects, &plan, &refused, &mut report, cancel).await {
+                return Err(Error::Cancelled);
+            }
             failpoint::reached("after-apply");
             self.remember(&head, &paths, &report)?;
             memory.end(records, &report);
@@ -203,6 +219,10 @@ impl Sync {
             return None;
         }
         let before = fresh.iter().filter_map(|record| known.get(&record.path)).map(|record| &**record);
+        // The record of a failure does not say which objects were there before it.
+        if before.clone().any(|record| record.state != UnitState::Ready) {
+            return None;
+        }
         // Another id at the same path means that a template may have to go.
         let renamed = before.clone().zip(&fresh).any(|(old, new)| old.id != new.id);
         let objects = before.chain(fresh.iter().copied()).flat_map(|record| &record.objects);
@@ -224,7 +244,7 @@ impl Sync {
             let known = known.get(&unit.path);
             async move {
                 match known.filter(|record| !self.is_due(turn.trigger, unit, record)) {
-                    Some(record) => Ok(Worked { record: Arc::clone(record), fresh: false }),
+                    Some(record) => Ok(Worked::new(Arc::clone(record), false)),
                     None => {
                         (turn.listener)(Event::Workshop { path: &unit.path });
                         let record = self.work_on(turn, snapshot, unit, known.map(|record| &**record), owned).await?;
@@ -232,7 +252,7 @@ impl Sync {
                             self.store.write_unit(&self.settings.owner, &record)?;
                         }
                         failpoint::reached("after-workshop");
-                        Ok::<_, Error>(Worked { record: Arc::new(record), fresh: true })
+                        Ok::<_, Error>(Worked::new(Arc::new(record), true))
                     }
                 }
             }
@@ -253,6 +273,7 @@ impl Sync {
             return true;
         }
         match record.state {
+            UnitState::Ready if record.placement != self.settings.placement().to_string() => true,
             UnitState::Ready => record.artifact.is_some_and(|digest| !self.has_artifact(digest)),
             UnitState::Invalid => trigger == Trigger::Requested,
             UnitState::Failed => trigger == Trigger::Requested || record.tries < MAX_TRIES,
@@ -265,6 +286,7 @@ impl Sync {
             let record = &worked.record;
             let Some(id) = record.id.clone() else { continue };
             let standing = match record.state {
+                _ if worked.double.is_some() => Standing::Kept,
                 UnitState::Ready => Standing::Ready(wished_objects(record)),
                 UnitState::Invalid | UnitState::Failed => Standing::Kept,
             };
@@ -325,7 +347,11 @@ impl Sync {
             // An incomplete sync is remembered with settings that nothing equals, so that the next one is complete.
             settings: if complete { self.settings.digest(self.platform.as_deref()).to_string() } else { String::new() },
         };
-        Ok(self.store.write_source(&self.settings.owner, &record)?)
+        // Where nothing changed nothing is written: somebody may be watching the state directory's surroundings.
+        if self.store.source(&self.settings.owner)?.as_ref() != Some(&record) {
+            self.store.write_source(&self.settings.owner, &record)?;
+        }
+        Ok(())
     }
 }
 

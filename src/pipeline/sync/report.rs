@@ -56,6 +56,15 @@ impl WorkshopState {
     }
 }
 
+/// What kind of failure it is, where the state does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Another workshop of the revision has its id or its image.
+    Double,
+    /// A command of its recipe failed.
+    Command,
+}
+
 /// What a sync did for one workshop.
 #[derive(Debug, Clone, Serialize)]
 pub struct WorkshopReport {
@@ -67,6 +76,9 @@ pub struct WorkshopReport {
     pub state: WorkshopState,
     /// Why, unless it is good.
     pub message: String,
+    /// What the state alone does not tell.
+    #[serde(skip)]
+    pub cause: Option<Cause>,
     /// Its steps.
     pub steps: Vec<StepReport>,
     /// Its objects.
@@ -140,6 +152,21 @@ pub struct PlanReport {
 }
 
 impl SyncReport {
+    /// The document of a sync that could not look at anything.
+    #[must_use]
+    pub fn of_failure(source: &str, error: &super::Error) -> Self {
+        Self {
+            source: source.to_owned(),
+            revision: None,
+            workshops: Vec::new(),
+            plan: None,
+            unchanged: false,
+            worked: 0,
+            problems: vec![crate::domain::chain::line(error)],
+            moved_tag: None,
+        }
+    }
+
     /// True when every workshop is as the revision says and nothing waits.
     #[must_use]
     pub fn is_good(&self) -> bool {

@@ -56,6 +56,15 @@ impl Settings {
         hasher.finish()
     }
 
+    /// The digest of what is in the objects beside the workshop itself: another one makes other objects.
+    pub(super) fn placement(&self) -> Digest {
+        let mut hasher = FramedHasher::new("workshop.placement");
+        hasher.optional(self.pull_registry.as_deref()).part(&self.target_namespace);
+        let (namespace, name) = self.pull_secret.clone().unzip();
+        hasher.optional(namespace).optional(name);
+        hasher.finish()
+    }
+
     /// True for a workshop below one of the followed directories.
     pub(super) fn follows(&self, path: &str) -> bool {
         let below = |root: &String| {

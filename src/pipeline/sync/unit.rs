@@ -25,7 +25,7 @@ use crate::pipeline::compile::{
 use crate::pipeline::source::{ReadError, Snapshot, Unit};
 
 /// The recipe's file in a workshop's directory.
-const RECIPE: &str = "step-spec.yaml";
+pub(super) const RECIPE: &str = "step-spec.yaml";
 
 /// The artifacts' directory in the state directory.
 const ARTIFACTS: &str = "artifacts";
@@ -107,6 +107,7 @@ impl Sync {
             artifact: None,
             objects: Vec::new(),
             steps: serde_json::Value::Null,
+            placement: String::new(),
         };
         self.with_work(record, unit)
     }
@@ -204,6 +205,7 @@ impl Sync {
                 target_namespace: &self.settings.target_namespace,
             },
         );
+        record.placement = self.settings.placement().to_string();
         record.steps = serde_json::to_value(images.steps).unwrap_or_default();
         Ok(())
     }
