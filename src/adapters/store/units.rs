@@ -155,8 +155,11 @@ impl Store {
 
     /// Forgets the workshops of a source that are not at one of these paths.
     pub fn retain_units(&self, owner: &str, paths: &std::collections::BTreeSet<String>) -> Result<(), Error> {
-        let known: Vec<String> = self.units(owner)?.into_iter().map(|unit| unit.path).collect();
         let connection = self.connection();
+        let known: Vec<String> = connection
+            .prepare_cached("select path from units where owner = ?1")
+            .and_then(|mut rows| rows.query_map(params![owner], |row| row.get(0))?.collect())
+            .map_err(statement("list units"))?;
         for path in known.iter().filter(|path| !paths.contains(*path)) {
             connection
                 .execute("delete from units where owner = ?1 and path = ?2", params![owner, path])
