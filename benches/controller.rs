@@ -20,7 +20,7 @@ mod report;
 mod support;
 
 use report::{Report, quantile, resident, show};
-use support::cluster::{CONTROLLER, TestCluster, cluster};
+use support::cluster::{CONTROLLER, SYSTEM, TestCluster, cluster};
 use support::git::GitServer;
 
 const WORKSHOPS: usize = 1000;
@@ -139,7 +139,10 @@ impl Controller {
     /// `workshop controller` as the user with the rights of the manifests.
     fn start(server: &TestCluster, state: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_workshop"));
-        command.arg("controller").arg("--state").arg(state).env("KUBECONFIG", server.controller());
+        command
+            .args(["controller", "--namespace", SYSTEM, "--state"])
+            .arg(state)
+            .env("KUBECONFIG", server.controller());
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("workshop starts"))
     }
 
