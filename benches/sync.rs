@@ -33,6 +33,10 @@ const CONCURRENCY: usize = 16;
 async fn main() {
     let server = cluster();
     let client = Cluster::connect(Some(&server.admin()), None, None).await.expect("a client");
+    // A server answers 429 with "retry after one second" to the first list of a kind it has just begun to serve.
+    for kind in [Kind::WorkspaceTemplate, Kind::WorkspaceInstance] {
+        client.list(kind, None, None).await.expect("a list");
+    }
     let state = tempfile::tempdir().expect("a temporary directory");
     let git = GitServer::start();
 
