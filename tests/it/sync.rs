@@ -424,17 +424,23 @@ fn deleting_everything_waits_for_the_hash_of_the_plan() {
     );
 }
 
-#[test]
-fn an_id_belongs_to_the_source_that_brought_it_first() {
+/// The repositories `one` and `two` both have the workshop `alpha`, and `one` was brought in first.
+fn two_claims_of_one_id() -> (GitServer, tempfile::TempDir) {
     let git = GitServer::start();
-    let (one, two) = (git.create("one"), git.create("two"));
     let state = tempfile::tempdir().unwrap();
-    for repository in [&one, &two] {
+    for name in ["one", "two"] {
+        let repository = git.create(name);
         repository.write("alpha/step-spec.yaml", &recipe("alpha", "1"));
         repository.commit("one");
         repository.push();
     }
     assert_eq!(sync(state.path(), &git.url("one"), &[]).code, 0);
+    (git, state)
+}
+
+#[test]
+fn an_id_belongs_to_the_source_that_brought_it_first() {
+    let (git, state) = two_claims_of_one_id();
     let before = workshop(state.path(), &["get", "templates", "-o", "json"]).stdout;
     let refused = sync(state.path(), &git.url("two"), &[]);
     assert_eq!(refused.code, 4, "{}", refused.json);
@@ -472,15 +478,7 @@ fn instances_follow_their_namespace_and_are_got_by_name() {
 
 #[test]
 fn a_dry_run_tells_of_another_owner_and_a_failure_is_a_document_too() {
-    let git = GitServer::start();
-    let (one, two) = (git.create("one"), git.create("two"));
-    let state = tempfile::tempdir().unwrap();
-    for repository in [&one, &two] {
-        repository.write("alpha/step-spec.yaml", &recipe("alpha", "1"));
-        repository.commit("one");
-        repository.push();
-    }
-    assert_eq!(sync(state.path(), &git.url("one"), &[]).code, 0);
+    let (git, state) = two_claims_of_one_id();
     let dry = sync(state.path(), &git.url("two"), &["--dry-run"]);
     assert_eq!((dry.code, rows(&dry)), (4, vec!["alpha refused [reused,reused] []".to_owned()]), "{}", dry.json);
 
