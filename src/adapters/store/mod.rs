@@ -3,6 +3,7 @@
 //! What it says of units is a cache that a sync rebuilds; the objects of local mode are precious. One writer at a time.
 
 mod objects;
+mod opening;
 mod schema;
 mod units;
 
@@ -11,6 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
+
+use opening::Opening;
 
 pub use units::{SourceRecord, UnitRecord, UnitState};
 
@@ -24,6 +27,25 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The lock that is held while the file is opened cannot be taken.
+    #[error("failed to lock \"{path}\" to open the embedded store")]
+    Lock {
+        /// The lock's file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another program holds that lock for too long.
+    #[error(
+        "waited {patience:?} for another program to open the embedded store: end the one that holds \"{path}\" \
+         (`fuser` names it) and try again"
+    )]
+    Locked {
+        /// The lock's file.
+        path: PathBuf,
+        /// How long this program waited.
+        patience: Duration,
     },
     /// The file cannot be opened.
     #[error("failed to open the embedded store \"{path}\"")]
@@ -80,13 +102,10 @@ impl Store {
     pub fn open(state: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(state).map_err(|source| Error::CreateDirectory { path: state.to_owned(), source })?;
         let path = state.join("store.db");
-        let mut connection = Connection::open(&path).map_err(|source| Error::Open { path: path.clone(), source })?;
-        connection
-            .busy_timeout(Duration::from_secs(10))
-            .and_then(|()| connection.pragma_update(None, "journal_mode", "wal"))
-            .and_then(|()| connection.pragma_update(None, "synchronous", "normal"))
-            .and_then(|()| connection.pragma_update(None, "foreign_keys", true))
-            .map_err(|source| Error::Open { path: path.clone(), source })?;
+        let failed = |source| Error::Open { path: path.clone(), source };
+        let _opening = Opening::acquire(state, opening::PATIENCE)?;
+        let mut connection = Connection::open(&path).map_err(failed)?;
+        prepare(&connection).map_err(failed)?;
         schema::migrate(&mut connection, &path)?;
         Ok(Self { connection: Mutex::new(connection) })
     }
@@ -97,10 +116,44 @@ impl Store {
     }
 }
 
+fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(Duration::from_secs(10))?;
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if mode != "wal" {
+        connection.pragma_update(None, "journal_mode", "wal")?;
+    }
+    connection.pragma_update(None, "synchronous", "normal")?;
+    connection.pragma_update(None, "foreign_keys", true)
+}
+
 fn statement(attempt: &'static str) -> impl Fn(rusqlite::Error) -> Error {
     move |source| Error::Statement { attempt, source }
 }
 
 fn json(what: &'static str) -> impl Fn(serde_json::Error) -> Error {
     move |source| Error::Row { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn programs_that_open_a_new_store_at_one_moment_all_get_it() {
+        for round in 0..100 {
+            let state = tempfile::tempdir().unwrap();
+            let start = Barrier::new(8);
+            let open = || {
+                start.wait();
+                Store::open(state.path()).map(drop)
+            };
+            let opened: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(opened.iter().all(Result::is_ok), "round {round}: {opened:?}");
+        }
+    }
 }

@@ -41,30 +41,41 @@ const MIGRATIONS: &[&str] = &["
     ) without rowid;
 "];
 
+/// The newest version of the schema.
+const KNOWN: i64 = MIGRATIONS.len() as i64;
+
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     let open = |source| Error::Open { path: path.to_owned(), source };
-    // Immediate: two programs that open a new file at once wait for each other.
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(open)?;
-    let number = |pragma: &str| transaction.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(open);
-    let (application, version) = (number("application_id")?, number("user_version")?);
-    let tables: i64 =
-        transaction.query_row("select count(*) from sqlite_schema", [], |row| row.get(0)).map_err(open)?;
-    if application != APPLICATION_ID && (application != 0 || version != 0 || tables != 0) {
-        return Err(Error::Foreign { path: path.to_owned(), found: application });
-    }
-    let known = MIGRATIONS.len() as i64;
-    if version > known {
-        return Err(Error::Newer { path: path.to_owned(), found: version, known });
-    }
-    if version == known {
+    // Reading needs no wait for a program that writes at this moment.
+    if read_version(connection, path)? == KNOWN {
         return Ok(());
     }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(open)?;
+    // Asked again: a program without the lock of this one may have been faster.
+    let version = read_version(&transaction, path)?;
     for migration in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(0)) {
         transaction.execute_batch(migration).map_err(open)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(open)?;
-    transaction.pragma_update(None, "user_version", known).map_err(open)?;
+    transaction.pragma_update(None, "user_version", KNOWN).map_err(open)?;
     transaction.commit().map_err(open)
+}
+
+/// The version of the schema in the file, 0 for an empty one; an error for a file that is not for this program.
+fn read_version(connection: &Connection, path: &Path) -> Result<i64, Error> {
+    // One statement: what another program commits meanwhile is seen whole or not at all.
+    let question = "select application_id, user_version, (select count(*) from sqlite_schema)
+        from pragma_application_id, pragma_user_version";
+    let (application, version, tables) = connection
+        .query_row(question, [], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)))
+        .map_err(|source| Error::Open { path: path.to_owned(), source })?;
+    if application != APPLICATION_ID && (application != 0 || version != 0 || tables != 0) {
+        return Err(Error::Foreign { path: path.to_owned(), found: application });
+    }
+    if version > KNOWN {
+        return Err(Error::Newer { path: path.to_owned(), found: version, known: KNOWN });
+    }
+    Ok(version)
 }
 
 #[cfg(test)]
