@@ -20,7 +20,7 @@ mod report;
 mod support;
 
 use report::{Report, quantile, resident, show};
-use support::cluster::{CONTROLLER, SYSTEM, TestCluster, cluster};
+use support::cluster::{CONTROLLER, Moment, SYSTEM, TestCluster, cluster};
 use support::git::GitServer;
 
 const WORKSHOPS: usize = 1000;
@@ -70,7 +70,7 @@ async fn main() {
     server.apply(&manifest(&git.url("followed"), "1s"));
     let settled = git.requests().posts + 3;
     wait_until("the first polls", || git.requests().posts >= settled).await;
-    let (requests, mark, cpu) = (git.requests(), server.audit_mark(), controller.cpu());
+    let (requests, mark, cpu) = (git.requests(), Moment::now(), controller.cpu());
     wait_until("more polls", || git.requests().posts >= requests.posts + POLLS).await;
     let (asked, used) = (git.requests(), controller.cpu() - cpu);
     let polls = asked.posts - requests.posts;

@@ -5,7 +5,7 @@ use workshop::adapters::cluster::{Cluster, Error, Leadership, Lease};
 use workshop::crd::{API_VERSION, labels};
 use workshop::domain::object::{Kind, Live, ObjectKey};
 
-use crate::support::cluster::{CONTROLLER, SYSTEM, cluster};
+use crate::support::cluster::{CONTROLLER, Moment, SYSTEM, cluster};
 
 fn template(name: &str, owner: &str) -> Value {
     json!({
@@ -113,7 +113,7 @@ async fn a_server_that_is_not_there_cannot_be_reached_and_a_cluster_without_our_
 
 #[tokio::test]
 async fn every_request_says_which_program_sent_it() {
-    let mark = cluster().audit_mark();
+    let mark = Moment::now();
     let client = controller().await;
     client.get(&key("adapter-agent")).await.unwrap();
     let expected = concat!("workshop/", env!("CARGO_PKG_VERSION"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use workshop::crd::{API_VERSION, labels};
 
-use crate::support::cluster::{CONTROLLER, SYSTEM, TestCluster};
+use crate::support::cluster::{CONTROLLER, Moment, SYSTEM, TestCluster};
 use crate::support::git::{Fault, GitServer, Repository};
 use crate::support::platform::platform_directory;
 use crate::support::wait::wait_for;
@@ -242,12 +242,15 @@ fn a_request_is_handled_once_and_echoed(scene: &Scene) {
     });
     // Nothing else is written about a repository at which nothing is new, however often it is looked at.
     let before = scene.object("alpha").unwrap()["metadata"]["resourceVersion"].clone();
-    let mark = scene.cluster.audit_mark();
+    let mark = Moment::now();
     let requests = scene.git.requests();
     wait_for("three more looks at the repository", PATIENCE, || {
         (scene.git.requests().posts >= requests.posts + 3).then_some(())
     });
-    assert!(!scene.cluster.calls_since(0, CONTROLLER).is_empty(), "the audit log counts the controller's calls");
+    assert!(
+        !scene.cluster.calls_since(Moment::FIRST, CONTROLLER).is_empty(),
+        "the audit log counts the controller's calls"
+    );
     let calls = scene.cluster.calls_since(mark, CONTROLLER);
     let others: Vec<_> = calls.iter().filter(|call| call.resource != "leases" && call.verb != "watch").collect();
     assert!(others.is_empty(), "an unchanged poll costs API calls: {others:?}");

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 /// The user who has exactly the rights that `manifests/` gives the controller.
@@ -32,12 +33,35 @@ pub struct Said {
 /// One call of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
+    /// When the API server received it.
+    pub began: Moment,
     pub verb: String,
     pub resource: String,
     pub subresource: Option<String>,
     pub name: Option<String>,
     pub user_agent: String,
     pub code: u64,
+}
+
+/// A moment by the clock of this machine, which the API server shares.
+///
+/// Calls are told apart by when they began: a call's line in the audit log may come long after its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Timestamp);
+
+impl Moment {
+    /// Before every call.
+    pub const FIRST: Self = Self(Timestamp::MIN);
+
+    pub fn now() -> Self {
+        Self(Timestamp::now())
+    }
+
+    /// When the API server received the call of a line of the audit log.
+    fn of_call(line: &Value) -> Self {
+        let time = line["requestReceivedTimestamp"].as_str().and_then(|text| text.parse().ok());
+        Self(time.unwrap_or_else(|| panic!("a line of the audit log without its time: {line}")))
+    }
 }
 
 impl Call {
@@ -153,21 +177,16 @@ impl TestCluster {
         name
     }
 
-    /// How many calls the audit log has; the start of a count with [`TestCluster::calls_since`].
-    pub fn audit_mark(&self) -> usize {
-        self.audit_lines().len()
-    }
-
-    /// The finished calls of a user since a mark. A call's line may come an instant after its answer.
-    pub fn calls_since(&self, mark: usize, user: &str) -> Vec<Call> {
-        self.audit_lines()
-            .iter()
-            .skip(mark)
+    /// The finished calls of a user that began at a moment or later. A call's line may come an instant after its answer.
+    pub fn calls_since(&self, start: Moment, user: &str) -> Vec<Call> {
+        let log = std::fs::read_to_string(self.env("AUDIT_LOG")).expect("the audit log");
+        log.lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|line| line["user"]["username"] == user && line["stage"] == "ResponseComplete")
             .map(|line| {
                 let text = |pointer: &str| line.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
                 Call {
+                    began: Moment::of_call(&line),
                     verb: text("/verb").unwrap_or_default(),
                     resource: text("/objectRef/resource").unwrap_or_default(),
                     subresource: text("/objectRef/subresource"),
@@ -176,11 +195,7 @@ impl TestCluster {
                     code: line.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or_default(),
                 }
             })
+            .filter(|call| call.began >= start)
             .collect()
-    }
-
-    fn audit_lines(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(self.env("AUDIT_LOG")).expect("the audit log");
-        text.lines().map(str::to_owned).collect()
     }
 }
