@@ -11,9 +11,10 @@
 //! 1. [`domain`] values and rules, [`crd`] Kubernetes wire types
 //! 2. [`adapters`] one outside system each
 //! 3. [`pipeline`] one file per arrow, and the pairs of ends (cluster or local)
-//! 4. the fronts: [`cli`] for authors and scripts, [`controller`] for a cluster, [`backend`] inside every step image
+//! 4. the fronts: [`cli`] for authors and scripts, [`controller`] for a cluster, [`operator`] for workspaces,
+//!    [`gateway`] for browsers, [`backend`] inside every step image
 //!
-//! Beside the layers, [`failpoint`] names the crash points of the tests.
+//! Beside the layers, [`failpoint`] names the crash points of the tests and [`pages`] holds the web pages.
 
 #[cfg(feature = "platform")]
 pub mod adapters;
@@ -25,9 +26,14 @@ pub mod cli;
 pub mod controller;
 #[cfg(feature = "platform")]
 pub mod crd;
-#[cfg(feature = "platform")]
 pub mod domain;
 #[cfg(feature = "platform")]
 pub mod failpoint;
+#[cfg(feature = "platform")]
+pub mod gateway;
+#[cfg(feature = "platform")]
+pub mod operator;
+#[cfg(feature = "web")]
+pub mod pages;
 #[cfg(feature = "platform")]
 pub mod pipeline;

@@ -15,12 +15,20 @@ const MODULES: &[Module] = &[
     Module { name: "domain", layer: 1, may_import: &[] },
     Module { name: "crd", layer: 1, may_import: &["domain"] },
     Module { name: "failpoint", layer: 1, may_import: &[] },
+    Module { name: "pages", layer: 1, may_import: &[] },
     // One adapter imports no other: `adapters::x` stands for itself here.
     Module { name: "adapters", layer: 2, may_import: &["domain", "crd", "failpoint"] },
     Module { name: "pipeline", layer: 3, may_import: &["domain", "crd", "failpoint", "adapters"] },
     Module { name: "controller", layer: 4, may_import: &["domain", "crd", "failpoint", "adapters", "pipeline"] },
-    Module { name: "backend", layer: 4, may_import: &["domain"] },
-    Module { name: "cli", layer: 4, may_import: &["domain", "crd", "failpoint", "adapters", "pipeline", "controller"] },
+    Module { name: "operator", layer: 4, may_import: &["domain", "crd", "failpoint", "adapters", "pipeline"] },
+    Module { name: "gateway", layer: 4, may_import: &["domain", "crd", "failpoint", "pages", "adapters", "pipeline"] },
+    Module { name: "backend", layer: 4, may_import: &["domain", "pages"] },
+    // The command line puts the fronts together.
+    Module {
+        name: "cli",
+        layer: 4,
+        may_import: &["domain", "crd", "failpoint", "adapters", "pipeline", "controller", "operator", "gateway"],
+    },
     Module { name: "bin", layer: 5, may_import: &["cli", "backend"] },
 ];
 
