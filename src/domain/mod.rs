@@ -7,6 +7,7 @@
 //! *export* (the artifact as YAML files), *revision* (a commit), *unit key* (the identity of a workshop's tree),
 //! *plan* (what a sync would change).
 
+pub mod artifact_schema;
 pub mod chain;
 #[cfg(feature = "platform")]
 pub mod clash;
@@ -30,6 +31,8 @@ pub mod image;
 pub mod key;
 #[cfg(feature = "platform")]
 pub mod layer;
+#[cfg(feature = "web")]
+pub mod management;
 pub mod names;
 #[cfg(feature = "platform")]
 pub mod object;
@@ -37,6 +40,8 @@ pub mod object;
 pub mod path_index;
 #[cfg(feature = "platform")]
 pub mod plan;
+#[cfg(feature = "web")]
+pub mod progress;
 pub mod quantity;
 #[cfg(feature = "platform")]
 pub mod recipe;
@@ -48,6 +53,8 @@ pub mod revision;
 pub mod roster;
 #[cfg(feature = "platform")]
 pub mod source;
+#[cfg(feature = "web")]
+pub mod token;
 #[cfg(feature = "platform")]
 pub mod tree;
 #[cfg(feature = "platform")]
