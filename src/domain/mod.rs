@@ -12,6 +12,8 @@ pub mod chain;
 #[cfg(feature = "platform")]
 pub mod clash;
 #[cfg(feature = "platform")]
+pub mod container;
+#[cfg(feature = "platform")]
 pub mod definition;
 pub mod diagnostic;
 #[cfg(feature = "platform")]

@@ -8,6 +8,7 @@ pub mod image_store;
 pub mod import;
 pub mod object_end;
 pub mod platform;
+pub mod runtime_end;
 pub mod side;
 pub mod source;
 pub mod sync;
