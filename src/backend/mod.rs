@@ -7,6 +7,7 @@ pub mod exec;
 mod listen;
 mod probes;
 mod reaper;
+pub mod terminal;
 
 use std::time::Duration;
 
