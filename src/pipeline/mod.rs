@@ -12,3 +12,4 @@ pub mod runtime_end;
 pub mod side;
 pub mod source;
 pub mod sync;
+pub mod upstream;

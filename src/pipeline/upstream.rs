@@ -1,0 +1,175 @@
+//! HTTP to what listens on this machine for us alone: a workspace's backend, or the control socket of `workshop up`.
+//!
+//! One connection per request, bodies streamed both ways. What may be asked and what of an answer is believed is the
+//! caller's matter; the other side may be hostile.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::body::Body;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::domain::container::Address;
+
+/// How long the other side may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(2);
+/// The most bytes of an answer's status line and headers.
+const MAX_HEAD: usize = 64 << 10;
+/// How long a backend may take to take in an artifact.
+const PUT: Duration = Duration::from_secs(10);
+/// The most bytes of an answer that is read whole.
+const MAX_TEXT: usize = 8 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// Nobody listens.
+    #[error("failed to connect to {address}")]
+    Connect {
+        /// The address.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The other side was too slow.
+    #[error("{address} did not answer within {patience:?}")]
+    TimedOut {
+        /// The address.
+        address: String,
+        /// How long it was waited for.
+        patience: Duration,
+    },
+    /// What came is no HTTP, or it ended early.
+    #[error("failed to speak HTTP with {address}")]
+    Http {
+        /// The address.
+        address: String,
+        /// Why.
+        source: hyper::Error,
+    },
+    /// The answer was another than the one hoped for.
+    #[error("{address} answered {status}: {text}")]
+    Refused {
+        /// The address.
+        address: String,
+        /// The status.
+        status: StatusCode,
+        /// The answer's text, cut.
+        text: String,
+    },
+    /// The answer is larger than what is read.
+    #[error("the answer of {address} is larger than {} MiB", MAX_TEXT >> 20)]
+    TooLarge {
+        /// The address.
+        address: String,
+    },
+    /// The request cannot be built.
+    #[error("failed to build a request")]
+    Request(#[from] hyper::http::Error),
+}
+
+/// Sends one request and gives the answer as soon as its head is there, which must be within `patience`; the body
+/// follows as it comes, and dropping it closes the connection. The path is sent as it is.
+pub async fn send(
+    address: &Address,
+    request: Request<Body>,
+    patience: Duration,
+) -> Result<Response<Incoming>, UpstreamError> {
+    let name = || show(address);
+    let timed_out = |patience| move |_| UpstreamError::TimedOut { address: show(address), patience };
+    let failed = |source| UpstreamError::Http { address: name(), source };
+    let connected = |source| UpstreamError::Connect { address: name(), source };
+    let mut sender = match address {
+        Address::Unix(path) => {
+            let stream = tokio::time::timeout(CONNECT, UnixStream::connect(path)).await;
+            start(stream.map_err(timed_out(CONNECT))?.map_err(connected)?).await
+        }
+        Address::Tcp(address) => {
+            let stream = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
+            let stream = stream.map_err(timed_out(CONNECT))?.map_err(connected)?;
+            // A key press is one small segment; it must not wait for the next.
+            let _ = stream.set_nodelay(true);
+            start(stream).await
+        }
+    }
+    .map_err(failed)?;
+    let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
+    answer.map_err(timed_out(patience))?.map_err(failed)
+}
+
+async fn start<S>(stream: S) -> Result<http1::SendRequest<Body>, hyper::Error>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
+    // It ends by itself when request and answer are done or dropped.
+    tokio::spawn(connection.with_upgrades());
+    Ok(sender)
+}
+
+/// Sends one request and reads the whole answer.
+pub async fn fetch(
+    address: &Address,
+    request: Request<Body>,
+    patience: Duration,
+) -> Result<(StatusCode, Vec<u8>), UpstreamError> {
+    let reading = async {
+        let response = send(address, request, patience).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|source| UpstreamError::Http { address: show(address), source })?;
+            bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| &data[..]));
+            if bytes.len() > MAX_TEXT {
+                return Err(UpstreamError::TooLarge { address: show(address) });
+            }
+        }
+        Ok((status, bytes))
+    };
+    let timed_out = |_| UpstreamError::TimedOut { address: show(address), patience };
+    tokio::time::timeout(patience, reading).await.map_err(timed_out)?
+}
+
+/// Hands a running backend a newer artifact of its workshop: new texts show at once, nothing is restarted. `base_path`
+/// has slashes at both ends; `token` is one of an instructor of that instance.
+pub async fn put_artifact(
+    address: &Address,
+    base_path: &str,
+    token: &str,
+    artifact: Vec<u8>,
+) -> Result<(), UpstreamError> {
+    let request = Request::builder()
+        .method(Method::PUT)
+        .uri(format!("{base_path}api/v1/artifact"))
+        .header(header::HOST, "workspace")
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .header(header::CONTENT_TYPE, "application/vnd.sqlite3")
+        .body(Body::from(artifact))?;
+    let (status, text) = fetch(address, request, PUT).await?;
+    if status.is_success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&text).chars().take(500).collect();
+    Err(UpstreamError::Refused { address: show(address), status, text })
+}
+
+/// The address for people.
+#[must_use]
+pub fn show(address: &Address) -> String {
+    match address {
+        Address::Unix(path) => format!("\"{}\"", path.display()),
+        Address::Tcp(address) => address.to_string(),
+    }
+}
+
+/// The control socket of a state directory.
+#[must_use]
+pub fn control_socket(state: &std::path::Path) -> PathBuf {
+    state.join("control.sock")
+}
