@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::support::platform::backend;
 use crate::support::wait::wait_for;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 const GET_HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nHost: workspace\r\nConnection: close\r\n\r\n";
 
 /// A running backend; killed when dropped.

@@ -117,7 +117,7 @@ async fn every_request_says_which_program_sent_it() {
     let client = controller().await;
     client.get(&key("adapter-agent")).await.unwrap();
     let expected = concat!("workshop/", env!("CARGO_PKG_VERSION"));
-    let calls = crate::support::wait::wait_for("the audit line", std::time::Duration::from_secs(10), || {
+    let calls = crate::support::wait::wait_for("the audit line", std::time::Duration::from_secs(60), || {
         let mut calls = cluster().calls_since(mark, CONTROLLER);
         calls.retain(|call| call.name.as_deref() == Some("adapter-agent"));
         (!calls.is_empty()).then_some(calls)

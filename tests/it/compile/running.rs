@@ -103,7 +103,7 @@ fn step_images_start_with_tini_and_answer_their_probe() {
             .spawn()
             .unwrap();
         let mut task = Task { containerd: &containerd, name, child };
-        let answer = wait_for("the backend to answer", Duration::from_secs(30), || {
+        let answer = wait_for("the backend to answer", Duration::from_secs(60), || {
             if let Some(status) = task.child.try_wait().unwrap() {
                 let mut errors = String::new();
                 task.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();

@@ -364,7 +364,7 @@ async fn a_server_that_hangs_is_given_up_in_time() {
     let start = Instant::now();
     let error = git_error(origin.resolve(&branch("main")).await);
     assert!(matches!(error.problem, Problem::Timeout(1) | Problem::Failed(_)), "{error:?}");
-    assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "it took {:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -166,7 +166,7 @@ impl Controller {
     pub fn stop(mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        wait_for("SIGTERM ends the controller", Duration::from_secs(20), || self.child.try_wait().unwrap());
+        wait_for("SIGTERM ends the controller", PATIENCE, || self.child.try_wait().unwrap());
     }
 
     /// What it said.

@@ -45,7 +45,7 @@ pub struct Call {
 
 /// A moment by the clock of this machine, which the API server shares.
 ///
-/// Calls are told apart by when they began: a call's line in the audit log may come long after its answer.
+/// Calls are told apart by when they began: one that is under way at a moment belongs to what was before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Timestamp);
 
@@ -177,12 +177,16 @@ impl TestCluster {
         name
     }
 
-    /// The finished calls of a user that began at a moment or later. A call's line may come an instant after its answer.
+    /// The finished calls and the open watches of a user that began at a moment or later. A call's line may come an
+    /// instant after its answer.
     pub fn calls_since(&self, start: Moment, user: &str) -> Vec<Call> {
         let log = std::fs::read_to_string(self.env("AUDIT_LOG")).expect("the audit log");
         log.lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|line| line["user"]["username"] == user && line["stage"] == "ResponseComplete")
+            .filter(|line| line["user"]["username"] == user)
+            .filter(|line| {
+                line["stage"] == if line["verb"] == "watch" { "ResponseStarted" } else { "ResponseComplete" }
+            })
             .map(|line| {
                 let text = |pointer: &str| line.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
                 Call {

@@ -55,7 +55,7 @@ impl Registry {
             .spawn()
             .unwrap_or_else(|error| panic!("docker-registry: {error}: run `hack/deps test` (Debian: docker-registry)"));
         let mut registry = Self { child, port, directory };
-        wait_for("the registry to answer", Duration::from_secs(20), || {
+        wait_for("the registry to answer", Duration::from_secs(60), || {
             if let Some(status) = registry.child.try_wait().unwrap() {
                 panic!("docker-registry ended with {status}");
             }
