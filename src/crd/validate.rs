@@ -200,7 +200,7 @@ fn check_instance(instance: &WorkspaceInstance, old: Option<&Value>, found: &mut
         found.length(member, 1, 253, format!("spec.members[{index}]"));
     }
     if let Some(moment) = &spec.expires_at {
-        let is_moment = moment.parse::<k8s_openapi::jiff::Timestamp>().is_ok();
+        let is_moment = moment.parse::<jiff::Timestamp>().is_ok();
         found.require(is_moment, "spec.expiresAt", "must be a moment such as 2027-01-31T12:00:00Z");
     }
     if let Some(overrides) = &spec.overrides {

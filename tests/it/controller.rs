@@ -411,7 +411,7 @@ fn somebody_who_keeps_changing_an_object_is_named_and_left_alone(scene: &Scene) 
 
 /// The second as it stands in an object's record.
 fn workshop_time(seconds: u64) -> String {
-    k8s_openapi::jiff::Timestamp::from_second(seconds as i64).unwrap().to_string()
+    jiff::Timestamp::from_second(seconds as i64).unwrap().to_string()
 }
 
 fn a_plan_waits_for_its_approval(scene: &Scene) {
