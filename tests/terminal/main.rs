@@ -1,4 +1,9 @@
 //! The learner's terminal with real shells, real pseudoterminals and real WebSockets.
 
 mod exec;
+mod flow;
+mod resume;
+mod shell;
 mod support;
+mod ttyd;
+mod viewers;

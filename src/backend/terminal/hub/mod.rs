@@ -322,7 +322,12 @@ impl Hub {
         if viewer.paused && !self.ended {
             return Step::Wait;
         }
+        let on_its_way = viewer.cursor.saturating_sub(viewer.processed);
         if viewer.cursor < self.ring.start() {
+            // Who shows nothing would otherwise be sent a window's worth again each time it falls behind.
+            if on_its_way > WINDOW / 2 && !self.ended {
+                return Step::Wait;
+            }
             viewer.cursor = self.ring.begin_at(self.ring.end().saturating_sub(CATCH_UP));
             viewer.processed = viewer.cursor;
             if v1 {
@@ -344,7 +349,7 @@ impl Hub {
                 Protocol::Ttyd => Step::Close((exit.code == Some(0)).then_some(1000)),
             };
         }
-        let window = WINDOW.saturating_sub(viewer.cursor.saturating_sub(viewer.processed));
+        let window = WINDOW.saturating_sub(on_its_way);
         let before_exit = exit.map_or(u64::MAX, |exit| exit.1 - viewer.cursor);
         let most = usize::try_from(window.min(before_exit)).unwrap_or(FRAME).min(FRAME);
         let (front, back) = self.ring.read(viewer.cursor, most);
@@ -361,3 +366,6 @@ impl Hub {
         Step::Send(frame)
     }
 }
+
+#[cfg(test)]
+mod tests;
