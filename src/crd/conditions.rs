@@ -18,6 +18,9 @@ pub const STALLED: &str = "Stalled";
 /// True is information: the template of an instance is newer than what it runs.
 pub const UPDATE_AVAILABLE: &str = "UpdateAvailable";
 
+/// True is information: the time of an instance is over soon. Absent otherwise.
+pub const EXPIRING: &str = "Expiring";
+
 /// The longest message in a condition or an event, in bytes.
 pub const MAX_MESSAGE: usize = 1024;
 
@@ -97,6 +100,22 @@ reasons! {
     Failed,
     /// The machine of the controller lacks something, such as space.
     LocalFailure,
+    /// The template of an instance is not there, or no workspace can be made of it.
+    TemplateUnusable,
+    /// An instance sleeps because nobody used it.
+    Idle,
+    /// The time of an instance is over.
+    Expired,
+    /// The time of an instance is over soon.
+    Expiring,
+    /// A step did not start; the instance is back at the one before.
+    StepFailed,
+    /// A workspace ended by itself and is started again.
+    Restarting,
+    /// A workspace ended by itself too often: nothing is tried until somebody acts.
+    CrashLooping,
+    /// The template of an instance is newer than what it runs.
+    NewerRevision,
     /// An object was created.
     Created,
     /// An object was changed.

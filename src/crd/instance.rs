@@ -123,7 +123,43 @@ pub struct WorkspaceInstanceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub progress: Vec<StepProgress>,
-    /// Ready: it can be used. UpdateAvailable: its template is newer than what it runs.
+    /// The last start of a backend that claimed the workspace; what an older one sends is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// The last snapshot of progress of that backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<i64>,
+    /// What is going on or wrong, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// What of the last change of step or reset did not work out; gone with the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub notice: Option<String>,
+    /// The container that was last asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+    /// Starts that failed in a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<Restarts>,
+    /// Set while it sleeps by itself; spec.suspended is somebody's wish and stands apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asleep: Option<Asleep>,
+    /// When a persistent workspace whose time was over was last woken: its time counts from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::moment")]
+    pub renewed_at: Option<String>,
+    /// The value of spec.resetRequest that was last carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub reset_handled: Option<String>,
+    /// The value of the annotation workshop.platform/update that was last carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub update_handled: Option<String>,
+    /// Ready: it can be used. UpdateAvailable: its template is newer than what it runs. Expiring: its time is over
+    /// soon.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -152,13 +188,19 @@ pub struct AccessEndpoint {
 }
 
 /// A revision of a template, kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Pin {
     /// The identity of the workshop's content.
     pub unit_key: String,
     /// The digest of the artifact.
     pub artifact_digest: String,
+    /// The artifact's size in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_size: Option<i64>,
+    /// The template's defaults at that revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<WorkspaceSettings>,
     /// The steps with their images.
     #[schemars(schema_with = "schema::atomic::<PinnedStep>", length(max = 200))]
     pub steps: Vec<PinnedStep>,
@@ -170,6 +212,9 @@ pub struct Pin {
 pub struct PinnedStep {
     /// The step's id.
     pub id: String,
+    /// Its title.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// The full image reference.
     pub image_tag: String,
     /// The digest of the image's manifest.
@@ -193,6 +238,66 @@ pub struct StepProgress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::moment")]
     pub completed_at: Option<String>,
+    /// True when the learner went on without completing it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
+}
+
+/// The container that was last asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// Its step.
+    pub step: String,
+    /// The identity of everything it is made of; another one means another container.
+    pub fingerprint: String,
+    /// The digest of the artifact that its backend has.
+    pub artifact_digest: String,
+    /// When it was asked for.
+    #[schemars(schema_with = "schema::moment")]
+    pub since: String,
+    /// When it first answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::moment")]
+    pub ready_at: Option<String>,
+}
+
+/// Starts that failed in a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Restarts {
+    /// How many.
+    pub count: i64,
+    /// When the first of them failed.
+    #[schemars(schema_with = "schema::moment")]
+    pub first: String,
+    /// The container they are about.
+    pub fingerprint: String,
+    /// When the next start is due; absent once it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::moment")]
+    pub due: Option<String>,
+    /// Why the last one failed.
+    #[schemars(length(max = 1024))]
+    pub reason: String,
+}
+
+/// Since when and why a workspace sleeps by itself; later use wakes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Asleep {
+    /// Since when.
+    #[schemars(schema_with = "schema::moment")]
+    pub since: String,
+    /// Nobody used it, or its time was over.
+    pub cause: SleepCause,
+}
+
+/// Why a workspace sleeps by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "documented variants would not give a structural schema")]
+pub enum SleepCause {
+    Idle,
+    Expired,
 }
 
 /// How far a step is.

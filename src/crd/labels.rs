@@ -37,6 +37,12 @@ pub const REQUESTED_AT: &str = "reconcile.workshop.platform/requestedAt";
 /// Annotation: the hash of the plan that may go ahead.
 pub const APPROVE: &str = "workshop.platform/approve";
 
+/// Annotation of an instance: any new value moves it to its template's revision.
+pub const UPDATE: &str = "workshop.platform/update";
+
+/// Finalizer of an instance: what runs for it is taken away before the object is.
+pub const INSTANCE_FINALIZER: &str = "workshop.platform/workspace";
+
 /// Finalizer of a repository whose deletion policy removes what it made.
 pub const FINALIZER: &str = "workshop.platform/repository";
 

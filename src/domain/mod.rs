@@ -33,6 +33,8 @@ pub mod image;
 pub mod key;
 #[cfg(feature = "platform")]
 pub mod layer;
+#[cfg(feature = "platform")]
+pub mod lifecycle;
 #[cfg(feature = "web")]
 pub mod management;
 pub mod names;

@@ -13,3 +13,4 @@ pub mod side;
 pub mod source;
 pub mod sync;
 pub mod upstream;
+pub mod workspace;

@@ -2,6 +2,7 @@
 //!
 //! What it says of units is a cache that a sync rebuilds; the objects of local mode are precious. One writer at a time.
 
+mod keys;
 mod objects;
 mod opening;
 mod schema;
@@ -12,9 +13,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 use opening::Opening;
 
+pub use keys::read_or_make_signing_key;
+pub use objects::Scope;
 pub use units::{SourceRecord, UnitRecord, UnitState};
 
 /// Why the store could not do what was asked.
@@ -81,6 +85,16 @@ pub enum Error {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The file of the signing key cannot be read or made.
+    #[error("failed to {attempt} the signing key \"{path}\"")]
+    Key {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A row holds text that is no JSON.
     #[error("failed to read {what} from the embedded store")]
     Row {
@@ -95,6 +109,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Store {
     connection: Mutex<Connection>,
+    changes: watch::Sender<u64>,
 }
 
 impl Store {
@@ -107,7 +122,17 @@ impl Store {
         let mut connection = Connection::open(&path).map_err(failed)?;
         prepare(&connection).map_err(failed)?;
         schema::migrate(&mut connection, &path)?;
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self { connection: Mutex::new(connection), changes: watch::Sender::new(0) })
+    }
+
+    /// Counts the changes of objects by this program, and tells of each.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
     }
 
     /// The connection; a panic of another thread leaves no half transaction, because those roll back.

@@ -1,6 +1,8 @@
 //! Objects of local mode, with the part of an API server's manners that a sync needs.
 
-use rusqlite::{OptionalExtension, params};
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde_json::{Map, Value};
 
 use super::{Error, Store, json, statement};
@@ -43,53 +45,160 @@ impl Store {
             .and_then(Live::from_manifest))
     }
 
+    /// The object with this uid.
+    pub fn object_by_uid(&self, uid: &str) -> Result<Option<Live>, Error> {
+        let text: Option<String> = self
+            .connection()
+            .prepare_cached("select manifest from objects where uid = ?1")
+            .and_then(|mut row| row.query_row(params![uid], |row| row.get(0)).optional())
+            .map_err(statement("read an object"))?;
+        Ok(text
+            .map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(json("an object"))?
+            .and_then(Live::from_manifest))
+    }
+
     /// Makes the object as `manifest` says and keeps what belongs to others; gives the object as it is now.
     pub fn apply_object(&self, manifest: &Value, owner_label: &str) -> Result<Option<Live>, Error> {
         let Some(key) = key_of(manifest) else { return Ok(None) };
+        // Most applies change nothing, and asking that needs no wait for a program that writes.
         let live = self.object(&key)?;
-        let merged = merge(manifest, live.as_ref().map(|live| &live.manifest), key.kind);
-        if live.as_ref().is_some_and(|live| live.manifest == merged) {
-            return Ok(live);
+        if let Some(live) = live
+            && merge(manifest, Some(&live.manifest), key.kind) == live.manifest
+        {
+            return Ok(Some(live));
         }
-        let connection = self.connection();
-        let version: i64 = connection
-            .query_row("select coalesce(max(resource_version), 0) + 1 from objects", [], |row| row.get(0))
-            .map_err(statement("number an object"))?;
-        let mut merged = merged;
-        let uid = live.map_or_else(|| new_uid(&connection), |live| Ok(live.uid))?;
-        let metadata =
-            merged.as_object_mut().and_then(|object| object.get_mut("metadata")).and_then(Value::as_object_mut);
-        if let Some(metadata) = metadata {
-            metadata.insert("uid".into(), uid.clone().into());
-            metadata.insert("resourceVersion".into(), version.to_string().into());
-        }
-        let owner = merged.get("metadata").and_then(|metadata| metadata.get("labels")?.get(owner_label)?.as_str());
-        connection
+        self.write(&key, |live, _| Ok::<_, Error>((Some(merge(manifest, live, key.kind)), ())), owner_label)
+            .map(|(live, ())| live)
+    }
+
+    /// Makes a new object; nothing, and nothing is written, where one of its name is there.
+    pub fn create_object(&self, manifest: &Value, owner_label: &str) -> Result<Option<Live>, Error> {
+        let Some(key) = key_of(manifest) else { return Ok(None) };
+        let create = |live: Option<&Value>, _: &Scope<'_>| {
+            let is_new = live.is_none();
+            Ok::<_, Error>((is_new.then(|| manifest.clone()), is_new))
+        };
+        let (live, is_new) = self.write(&key, create, owner_label)?;
+        Ok(live.filter(|_| is_new))
+    }
+
+    /// Changes an object as one step that nobody else's write comes between; nothing is kept when `change` fails.
+    ///
+    /// Gives what `change` gave, or nothing where the object is not there.
+    pub fn change_object<T, E: From<Error>>(
+        &self,
+        key: &ObjectKey,
+        change: impl FnOnce(&mut Value, &Scope<'_>) -> Result<T, E>,
+    ) -> Result<Option<T>, E> {
+        let change = |live: Option<&Value>, scope: &Scope<'_>| {
+            let Some(live) = live else { return Ok((None, None)) };
+            let mut changed = live.clone();
+            let given = change(&mut changed, scope)?;
+            Ok::<_, E>(((changed != *live).then_some(changed), Some(given)))
+        };
+        self.write(key, change, crate::crd::labels::OWNER).map(|(_, given)| given)
+    }
+
+    /// Reads, decides and writes in one transaction; gives the object as it is afterwards.
+    fn write<T, E: From<Error>>(
+        &self,
+        key: &ObjectKey,
+        decide: impl FnOnce(Option<&Value>, &Scope<'_>) -> Result<(Option<Value>, T), E>,
+        owner_label: &str,
+    ) -> Result<(Option<Live>, T), E> {
+        let mut connection = self.connection();
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(statement("begin to change an object"))?;
+        let text: Option<String> = transaction
+            .prepare_cached("select manifest from objects where kind = ?1 and namespace = ?2 and name = ?3")
+            .and_then(|mut row| {
+                row.query_row(params![key.kind.as_str(), namespace(key), key.name], |row| row.get(0)).optional()
+            })
+            .map_err(statement("read an object"))?;
+        let live: Option<Value> =
+            text.map(|text| serde_json::from_str(&text)).transpose().map_err(json("an object"))?;
+        let scope = Scope { connection: &transaction };
+        let (wished, given) = decide(live.as_ref(), &scope)?;
+        let Some(mut object) = wished else {
+            transaction.commit().map_err(statement("end reading an object"))?;
+            return Ok((live.and_then(Live::from_manifest), given));
+        };
+        number(&transaction, &mut object, live.as_ref())?;
+        let owner = object.get("metadata").and_then(|metadata| metadata.get("labels")?.get(owner_label)?.as_str());
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let version: i64 = text("/metadata/resourceVersion").parse().unwrap_or_default();
+        transaction
             .prepare_cached("insert or replace into objects values (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
             .and_then(|mut row| {
                 row.execute(params![
                     key.kind.as_str(),
-                    namespace(&key),
+                    namespace(key),
                     key.name,
-                    uid,
+                    text("/metadata/uid"),
                     owner,
                     version,
-                    merged.to_string()
+                    object.to_string()
                 ])
             })
             .map_err(statement("write an object"))?;
-        Ok(Live::from_manifest(merged))
+        transaction.commit().map_err(statement("write an object"))?;
+        drop(connection);
+        self.changed();
+        Ok((Live::from_manifest(object), given))
     }
 
-    /// Removes the object of this key, if it is still the one with this uid.
+    /// Removes the object of this key, if it is still the one with this uid, and what is kept beside it.
     pub fn delete_object(&self, key: &ObjectKey, uid: &str) -> Result<bool, Error> {
-        self.connection()
-            .execute(
-                "delete from objects where kind = ?1 and namespace = ?2 and name = ?3 and uid = ?4",
-                params![key.kind.as_str(), namespace(key), key.name, uid],
-            )
-            .map(|rows| rows > 0)
-            .map_err(statement("delete an object"))
+        let mut connection = self.connection();
+        let deleted = connection
+            .transaction()
+            .and_then(|transaction| {
+                let rows = transaction.execute(
+                    "delete from objects where kind = ?1 and namespace = ?2 and name = ?3 and uid = ?4",
+                    params![key.kind.as_str(), namespace(key), key.name, uid],
+                )?;
+                transaction.execute("delete from custom_state where uid = ?1", params![uid])?;
+                transaction.commit()?;
+                Ok(rows > 0)
+            })
+            .map_err(statement("delete an object"))?;
+        drop(connection);
+        self.changed();
+        Ok(deleted)
+    }
+}
+
+/// What belongs to an object and is written together with it.
+#[derive(Debug)]
+pub struct Scope<'a> {
+    connection: &'a Connection,
+}
+
+impl Scope<'_> {
+    /// The custom state of the instance with this uid, by key.
+    pub fn custom_state(&self, uid: &str) -> Result<BTreeMap<String, String>, Error> {
+        self.connection
+            .prepare_cached("select key, value from custom_state where uid = ?1")
+            .and_then(|mut rows| rows.query_map(params![uid], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .map_err(statement("read custom state"))
+    }
+
+    /// Puts `state` in place of the custom state of the instance with this uid.
+    pub fn write_custom_state(&self, uid: &str, state: &BTreeMap<String, String>) -> Result<(), Error> {
+        let failed = statement("write custom state");
+        if self.custom_state(uid)? == *state {
+            return Ok(());
+        }
+        self.connection.execute("delete from custom_state where uid = ?1", params![uid]).map_err(&failed)?;
+        let mut row =
+            self.connection.prepare_cached("insert into custom_state values (?1, ?2, ?3)").map_err(&failed)?;
+        for (key, value) in state {
+            row.execute(params![uid, key, value]).map_err(&failed)?;
+        }
+        Ok(())
     }
 }
 
@@ -97,7 +206,34 @@ fn namespace(key: &ObjectKey) -> &str {
     key.namespace.as_deref().unwrap_or_default()
 }
 
-fn new_uid(connection: &rusqlite::Connection) -> Result<String, Error> {
+/// Gives an object what an API server does: a uid, the moment of its creation, a version, and a generation that
+/// counts the changes of its spec.
+fn number(connection: &Connection, object: &mut Value, live: Option<&Value>) -> Result<(), Error> {
+    let (version, moment): (i64, String) = connection
+        .query_row(
+            "select coalesce(max(resource_version), 0) + 1, strftime('%Y-%m-%dT%H:%M:%SZ', 'now') from objects",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .map_err(statement("number an object"))?;
+    let old = |pointer: &str| live.and_then(|live| live.pointer(pointer)).filter(|value| !value.is_null());
+    let uid = match old("/metadata/uid").and_then(Value::as_str) {
+        Some(uid) => uid.to_owned(),
+        None => new_uid(connection)?,
+    };
+    let generation = old("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
+    let is_same_spec = live.is_some_and(|live| live.get("spec") == object.get("spec"));
+    let created = old("/metadata/creationTimestamp").and_then(Value::as_str).map_or(moment, str::to_owned);
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("uid".into(), uid.into());
+        metadata.insert("resourceVersion".into(), version.to_string().into());
+        metadata.insert("generation".into(), (generation + i64::from(!is_same_spec)).max(1).into());
+        metadata.insert("creationTimestamp".into(), created.into());
+    }
+    Ok(())
+}
+
+fn new_uid(connection: &Connection) -> Result<String, Error> {
     let bytes: Vec<u8> =
         connection.query_row("select randomblob(16)", [], |row| row.get(0)).map_err(statement("make a uid"))?;
     let digits = hex(&bytes);
@@ -167,5 +303,44 @@ mod tests {
         assert!(!store.delete_object(&third.key, "another-uid").unwrap());
         assert!(store.delete_object(&third.key, &third.uid).unwrap());
         assert_eq!(store.object(&third.key).unwrap(), None);
+    }
+    #[test]
+    fn a_change_is_one_step_with_what_belongs_to_the_object_and_nothing_when_it_fails() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let mut changes = store.changes();
+        let made = store.create_object(&instance(None, "ada"), "o").unwrap().unwrap();
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(store.create_object(&instance(None, "bob"), "o").unwrap(), None);
+        assert_eq!(store.object_by_uid(&made.uid).unwrap().unwrap(), made);
+        let version = |live: &Live| live.text("/metadata/resourceVersion").unwrap().parse::<i64>().unwrap();
+        let generation = |live: &Live| live.manifest.pointer("/metadata/generation").unwrap().as_i64().unwrap();
+        let notes = BTreeMap::from([("notes".to_owned(), "text".to_owned())]);
+        let failed = store.change_object(&made.key, |object, scope| {
+            object["status"] = json!({"phase": "Running"});
+            scope.write_custom_state(&made.uid, &notes)?;
+            Err::<(), _>(Error::Locked { path: "x".into(), patience: std::time::Duration::ZERO })
+        });
+        assert!(failed.is_err());
+        assert_eq!(store.object(&made.key).unwrap().unwrap(), made);
+        changes.mark_unchanged();
+        let given = store.change_object(&made.key, |object, scope| {
+            assert_eq!(scope.custom_state(&made.uid)?, BTreeMap::new());
+            object["status"] = json!({"phase": "Running"});
+            scope.write_custom_state(&made.uid, &notes)?;
+            Ok::<_, Error>(7)
+        });
+        assert_eq!(given.unwrap(), Some(7));
+        let changed = store.object(&made.key).unwrap().unwrap();
+        assert!(version(&changed) > version(&made) && changes.has_changed().unwrap());
+        assert_eq!((generation(&made), generation(&changed)), (1, 1));
+        changes.mark_unchanged();
+        let kept = store.change_object(&made.key, |_, scope| scope.custom_state(&made.uid)).unwrap();
+        assert_eq!((kept, changes.has_changed().unwrap()), (Some(notes), false));
+        // A sync's apply goes on keeping the status.
+        let applied = store.apply_object(&instance(None, "bob"), "o").unwrap().unwrap();
+        assert_eq!((generation(&applied), applied.text("/status/phase")), (2, Some("Running")));
+        store.delete_object(&made.key, &made.uid).unwrap();
+        assert_eq!(store.change_object(&made.key, |_, _| Ok::<_, Error>(())).unwrap(), None);
     }
 }

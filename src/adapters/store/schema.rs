@@ -10,7 +10,8 @@ use super::Error;
 const APPLICATION_ID: i64 = 0x5753_7374;
 
 /// One batch of statements per version; never edited once released, only appended.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     create table objects (
         kind text not null,
         namespace text not null,
@@ -39,7 +40,17 @@ const MIGRATIONS: &[&str] = &["
         record text not null,
         primary key (owner, path)
     ) without rowid;
-"];
+",
+    "
+    create index objects_by_uid on objects (uid);
+    create table custom_state (
+        uid text not null,
+        key text not null,
+        value text not null,
+        primary key (uid, key)
+    ) without rowid;
+",
+];
 
 /// The newest version of the schema.
 const KNOWN: i64 = MIGRATIONS.len() as i64;

@@ -24,6 +24,7 @@ pub use report::{
     Cause, ObjectOutcome, ObjectReport, PlanReport, StepOutcome, StepReport, SyncReport, WorkshopReport, WorkshopState,
 };
 pub use settings::Settings;
+pub use unit::artifact_path;
 
 use unit::RECIPE;
 

@@ -227,7 +227,7 @@ impl Sync {
             let digest = artifact::write(&workshop.definition, &images, &path)?;
             let size = std::fs::metadata(&path).map_err(failed)?.len();
             if keep {
-                std::fs::rename(&path, artifact_path(&directory, digest)).map_err(failed)?;
+                std::fs::rename(&path, file_of(&directory, digest)).map_err(failed)?;
             }
             Ok((digest, size))
         };
@@ -236,11 +236,17 @@ impl Sync {
 
     /// True when the artifact of this digest is still in the state directory.
     pub(super) fn has_artifact(&self, digest: Digest) -> bool {
-        artifact_path(&self.state.join(ARTIFACTS), digest).exists()
+        artifact_path(&self.state, digest).exists()
     }
 }
 
-fn artifact_path(directory: &Path, digest: Digest) -> PathBuf {
+/// Where the artifact of this digest is in a state directory.
+#[must_use]
+pub fn artifact_path(state: &Path, digest: Digest) -> PathBuf {
+    file_of(&state.join(ARTIFACTS), digest)
+}
+
+fn file_of(directory: &Path, digest: Digest) -> PathBuf {
     directory.join(format!("{}.db", digest.hex()))
 }
 
