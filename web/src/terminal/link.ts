@@ -1,0 +1,204 @@
+// One viewer of the terminal: the socket, resuming by byte offset, acknowledging and reconnecting.
+// Draws nothing; a screen is handed in, so that it is tested without a browser.
+
+import {
+  SUBPROTOCOL, decode, encodeAcknowledge, encodeInput, encodeOpening, encodeResize,
+  type Hello, type Size,
+} from './codec';
+
+/** What shows the output. */
+export interface Screen {
+  /** Shows bytes; calls back when they were processed. */
+  write(bytes: Uint8Array, processed: () => void): void;
+  /** Clears everything, after what was written before. */
+  reset(): void;
+}
+
+export type LinkState = 'closed' | 'connecting' | 'open' | 'waiting';
+
+export interface Exit {
+  code: number | null;
+  signal: string | null;
+  restarting: boolean;
+}
+
+export interface Listener {
+  state(state: LinkState): void;
+  hello(hello: Hello): void;
+  title(title: string): void;
+  exit(exit: Exit): void;
+  size(size: Size): void;
+}
+
+const ACKNOWLEDGE_EVERY = 64 * 1024;
+const IDLE_MS = 40;
+const FIRST_DELAY_MS = 250;
+const LAST_DELAY_MS = 5000;
+
+export class TerminalLink {
+  readonly #address: string;
+  readonly #screen: Screen;
+  readonly #listener: Listener;
+  #size: Size;
+  #socket: WebSocket | null = null;
+  #wanted = false;
+  #session: string | null = null;
+  #received = 0;
+  #processed = 0;
+  #acknowledged = 0;
+  #delay = FIRST_DELAY_MS;
+  #retry: ReturnType<typeof setTimeout> | undefined;
+  #idle: ReturnType<typeof setTimeout> | undefined;
+  /** Counts screens: what an older screen still processes must not be acknowledged for a newer one. */
+  #epoch = 0;
+
+  constructor(address: string, size: Size, screen: Screen, listener: Listener) {
+    this.#address = address;
+    this.#size = size;
+    this.#screen = screen;
+    this.#listener = listener;
+  }
+
+  /** Connects, and again whenever the socket is cut, until `hold` or `close`. */
+  open(): void {
+    this.#wanted = true;
+    if (this.#socket) return;
+    clearTimeout(this.#retry);
+    this.#delay = FIRST_DELAY_MS;
+    this.#connect();
+  }
+
+  /** Keeps a socket that works and does not connect again when it is cut, e.g. so as not to wake what is suspended. */
+  hold(): void {
+    this.#wanted = false;
+    clearTimeout(this.#retry);
+  }
+
+  close(): void {
+    this.#wanted = false;
+    clearTimeout(this.#retry);
+    clearTimeout(this.#idle);
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
+    this.#listener.state('closed');
+  }
+
+  input(data: string | Uint8Array): boolean {
+    return this.#send(encodeInput(data));
+  }
+
+  resize(size: Size): void {
+    this.#size = size;
+    this.#send(encodeResize(size));
+  }
+
+  get received(): number {
+    return this.#received;
+  }
+
+  #connect(): void {
+    this.#listener.state('connecting');
+    const socket = new WebSocket(this.#address, SUBPROTOCOL);
+    socket.binaryType = 'arraybuffer';
+    this.#socket = socket;
+    socket.onopen = () => {
+      const resume = this.#session ? { session: this.#session, offset: this.#received } : null;
+      socket.send(encodeOpening(this.#size, resume));
+    };
+    socket.onmessage = (message: MessageEvent) => {
+      if (socket === this.#socket && message.data instanceof ArrayBuffer) this.#frame(message.data);
+    };
+    socket.onclose = () => {
+      if (socket === this.#socket) this.#lost();
+    };
+  }
+
+  #lost(): void {
+    this.#socket = null;
+    clearTimeout(this.#idle);
+    this.#listener.state('waiting');
+    if (!this.#wanted) return;
+    // Spread out, so that a class does not return in one moment.
+    const delay = this.#delay * (0.75 + Math.random() / 2);
+    this.#delay = Math.min(this.#delay * 2, LAST_DELAY_MS);
+    this.#retry = setTimeout(() => this.#connect(), delay);
+  }
+
+  #frame(data: ArrayBuffer): void {
+    const frame = decode(data);
+    switch (frame.kind) {
+      case 'hello': {
+        const { session, offset, reset } = frame.hello;
+        if (reset || session !== this.#session || offset !== this.#received) this.#restart(offset);
+        this.#session = session;
+        this.#acknowledged = Math.min(this.#acknowledged, offset);
+        this.#delay = FIRST_DELAY_MS;
+        this.#listener.state('open');
+        this.#listener.hello(frame.hello);
+        return;
+      }
+      case 'output':
+        this.#output(frame.offset, frame.bytes);
+        return;
+      case 'resynchronised':
+        this.#restart(frame.offset);
+        return;
+      case 'title':
+        this.#listener.title(frame.title);
+        return;
+      case 'exit':
+        this.#listener.exit(frame);
+        return;
+      case 'size':
+        this.#listener.size(frame.size);
+        return;
+      case 'unknown':
+        return;
+    }
+  }
+
+  #output(offset: number, bytes: Uint8Array): void {
+    if (offset > this.#received) {
+      // Bytes are missing between: asking anew from the last known offset brings them.
+      this.#socket?.close();
+      return;
+    }
+    const fresh = bytes.subarray(this.#received - offset);
+    if (!fresh.length) return;
+    this.#received += fresh.length;
+    const end = this.#received;
+    const epoch = this.#epoch;
+    this.#screen.write(fresh, () => {
+      if (epoch !== this.#epoch) return;
+      this.#processed = end;
+      if (end - this.#acknowledged >= ACKNOWLEDGE_EVERY) this.#acknowledge();
+      else this.#acknowledgeWhenIdle();
+    });
+  }
+
+  #acknowledgeWhenIdle(): void {
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => this.#acknowledge(), IDLE_MS);
+  }
+
+  #acknowledge(): void {
+    clearTimeout(this.#idle);
+    if (this.#processed <= this.#acknowledged) return;
+    if (this.#send(encodeAcknowledge(this.#processed))) this.#acknowledged = this.#processed;
+  }
+
+  #restart(offset: number): void {
+    this.#epoch += 1;
+    this.#received = offset;
+    this.#processed = offset;
+    this.#acknowledged = offset;
+    this.#screen.reset();
+  }
+
+  #send(frame: Uint8Array<ArrayBuffer>): boolean {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    this.#socket.send(frame);
+    return true;
+  }
+}
