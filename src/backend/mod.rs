@@ -3,6 +3,7 @@
 //! Static and alone: it needs nothing of the image it runs in, knows Kubernetes, registries and Git not at
 //! all, and of this library imports only `domain`.
 
+pub mod checks;
 pub mod exec;
 mod listen;
 mod probes;

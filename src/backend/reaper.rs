@@ -149,6 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::zombie_processes, reason = "the reaper is what waits here")]
     async fn a_child_that_nobody_owns_is_reaped_beside_an_owned_one() {
         let mut kept = spawn(Command::new("/bin/sleep").arg("600").kill_on_drop(true)).expect("sleep");
         let stray = std::process::Command::new("/bin/true").spawn().expect("true");

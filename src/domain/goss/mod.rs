@@ -1,94 +1,63 @@
-//! What a goss spec may say: its resource kinds and their attributes, checked before anything is run.
+//! Goss specs: what they may say, what it means, and what a run of them came to.
 //!
-//! Running the checks is not here.
+//! `kinds` is the table of resources, `spec` reads a file, `matcher` and `pattern` what is expected, `evaluate`
+//! decides, `message` words it and `report` holds it. Pure: nothing here looks at a machine.
 
-use super::diagnostic::{Diagnostic, Place};
+mod constraint;
+pub mod evaluate;
+pub mod kinds;
+pub mod matcher;
+pub mod message;
+mod pairing;
+pub mod pattern;
+pub mod report;
+pub mod spec;
+pub mod subject;
+
+pub use evaluate::{Found, Judgement, judge};
+pub use kinds::Kind;
+pub use report::{CheckResult, Counts, Detail, Outcome, Report};
+pub use spec::{Assertion, Include, Item, Resource, Spec};
+pub use subject::Subject;
+
+use super::diagnostic::{Checked, Diagnostic, Place};
 use super::workspace::CheckEngine;
-use super::yaml::{self, Kind, Node, Problems};
+use super::yaml::{self, Problems};
+
+/// What goss itself may understand though the built-in engine does not.
+const BUILTIN_RULES: [&str; 7] =
+    ["missing-field", "matcher", "unknown-matcher", "regexp", "too-many", "port", "header"];
 
 /// All problems of the spec `bytes` of `file`, for the engine that will run it.
 #[must_use]
 pub fn check_goss(file: &str, bytes: &[u8], engine: CheckEngine) -> Vec<Diagnostic> {
-    let text = String::from_utf8_lossy(bytes);
-    if let Some(template) = text.find("{{") {
+    match engine {
+        CheckEngine::Builtin => parse_spec(file, bytes).diagnostics,
         // A template is text for goss alone: before it has run there is no YAML to check.
-        return match engine {
-            CheckEngine::Goss => Vec::new(),
-            CheckEngine::Builtin => vec![template_error(file, &text, template)],
-        };
+        CheckEngine::Goss if String::from_utf8_lossy(bytes).contains("{{") => Vec::new(),
+        CheckEngine::Goss => {
+            let problems = parse_spec(file, bytes).diagnostics.into_iter();
+            problems.filter(|problem| !BUILTIN_RULES.contains(&problem.rule)).collect()
+        }
     }
-    let parsed = yaml::parse(file, bytes);
-    let mut diagnostics = parsed.diagnostics;
-    if let Some(document) = &parsed.value {
-        let mut problems = Problems::of(document);
-        check_root(&document.root, &mut problems);
-        diagnostics.append(&mut problems.diagnostics);
-    }
-    diagnostics
 }
 
-/// Attributes that every resource has.
-const COMMON: [&str; 3] = ["title", "meta", "skip"];
-
-/// The resource kinds with their own attributes.
-const KINDS: [(&str, &[&str]); 17] = [
-    ("addr", &["address", "reachable", "local-address", "timeout"]),
-    ("command", &["exec", "exit-status", "stdout", "stderr", "timeout", "retry_count", "retry_delay"]),
-    ("dns", &["resolve", "resolvable", "resolveable", "addrs", "server", "timeout", "retry_count", "retry_delay"]),
-    (
-        "file",
-        &[
-            "path",
-            "exists",
-            "mode",
-            "size",
-            "owner",
-            "uid",
-            "group",
-            "gid",
-            "filetype",
-            "linked-to",
-            "contents",
-            "contains",
-            "md5",
-            "sha256",
-            "sha512",
-        ],
-    ),
-    ("gossfile", &["file"]),
-    ("group", &["groupname", "exists", "gid"]),
-    (
-        "http",
-        &[
-            "url",
-            "status",
-            "method",
-            "headers",
-            "body",
-            "request-headers",
-            "request-body",
-            "username",
-            "password",
-            "allow-insecure",
-            "no-follow-redirects",
-            "ca-file",
-            "cert-file",
-            "key-file",
-            "proxy",
-            "timeout",
-        ],
-    ),
-    ("interface", &["name", "exists", "addrs", "mtu"]),
-    ("kernel-param", &["key", "name", "value"]),
-    ("matching", &["content", "as-reader", "matches"]),
-    ("mount", &["mountpoint", "exists", "opts", "vfs-opts", "source", "filesystem", "usage", "timeout"]),
-    ("package", &["name", "installed", "versions", "retry_count", "retry_delay"]),
-    ("port", &["port", "listening", "ip"]),
-    ("process", &["comm", "running"]),
-    ("registry", &["path", "exists", "value"]),
-    ("service", &["name", "enabled", "running", "runlevels"]),
-    ("user", &["username", "exists", "uid", "gid", "groups", "home", "shell"]),
-];
+/// Reads the spec `bytes` of `file` for the built-in engine.
+#[must_use]
+pub fn parse_spec(file: &str, bytes: &[u8]) -> Checked<Spec> {
+    let text = String::from_utf8_lossy(bytes);
+    if let Some(template) = text.find("{{") {
+        return Checked { value: None, diagnostics: vec![template_error(file, &text, template)] };
+    }
+    let mut parsed = yaml::parse(file, bytes);
+    let value = parsed.value.as_ref().map(|document| {
+        let mut problems = Problems::of(document);
+        let spec = spec::read(&document.root, &mut problems);
+        parsed.diagnostics.append(&mut problems.diagnostics);
+        spec
+    });
+    Checked { value, diagnostics: parsed.diagnostics }
+}
 
 fn template_error(file: &str, text: &str, offset: usize) -> Diagnostic {
     let before = &text[..offset];
@@ -100,40 +69,6 @@ fn template_error(file: &str, text: &str, offset: usize) -> Diagnostic {
     Diagnostic::error("goss-template", file, "the spec has a template, which the built-in engine does not run")
         .at(place, text)
         .help("write the value out, or set `checks.engine: goss` in workspace.yaml and put `goss` into the images")
-}
-
-fn check_root(root: &Node, problems: &mut Problems<'_>) {
-    let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
-    let Some(entries) = problems.entries(root, "") else { return };
-    if entries.is_empty() {
-        problems.error(
-            "empty",
-            root.place,
-            "",
-            "the spec has no checks",
-            "remove the file where a step has nothing to check",
-        );
-    }
-    for entry in entries {
-        let Some((kind, attributes)) = KINDS.iter().find(|(name, _)| *name == entry.key) else {
-            let help = match yaml::nearest(&entry.key, &names) {
-                Some(name) => format!("did you mean `{name}`?"),
-                None => format!("the resources are: {}", names.join(", ")),
-            };
-            let message = format!("unknown resource \"{}\"", yaml::shorten(&entry.key));
-            problems.error("unknown-field", entry.key_place, &entry.key, message, help);
-            continue;
-        };
-        if entry.value.kind() == Kind::Null {
-            continue;
-        }
-        let Some(resources) = problems.entries(&entry.value, kind) else { continue };
-        let known: Vec<&str> = attributes.iter().copied().chain(COMMON).collect();
-        for resource in resources {
-            let field = yaml::join(kind, &resource.key);
-            problems.mapping(&resource.value, &field, &known);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -206,6 +141,32 @@ matching:
         assert_eq!(check_goss("goss.yaml", text.as_bytes(), CheckEngine::Goss), []);
         // Without a template the other engine's specs are checked as well.
         assert_eq!(check_goss("goss.yaml", b"fil: {}", CheckEngine::Goss).len(), 1);
+    }
+
+    #[test]
+    fn missing_gates_and_wrong_matchers_are_found_at_their_places() {
+        check("file:\n  /a: {mode: '0644'}\n", &["missing-field 2:7 file./a.exists: add `exists:`"]);
+        check("command: {id: {stdout: x}}\n", &["missing-field 1:15 command.id.exit-status"]);
+        check("file: {/a: {exists: true, contents: ['/(/']}}\n", &["regexp 1:38 file./a.contents[0]"]);
+        check(
+            "file: {/a: {exists: true, size: {have-sufix: x}}}\n",
+            &["unknown-matcher 1:34 file./a.size.have-sufix: did you mean `have-suffix`?"],
+        );
+        check("file: {/a: {exists: true, size: {gt: x}}}\n", &["wrong-type 1:38 file./a.size.gt"]);
+        check(
+            "file: {/a: {exists: true, size: {gt: 1, lt: 3}}}\n",
+            &["matcher 1:33 file./a.size: put several under `and:`"],
+        );
+        check("port: {http: {listening: true}}\n", &["port 1:15 port.http: write `tcp:80`"]);
+        check("command: {a: {exit-status: 0, timeout: soon}}\n", &["wrong-type 1:40 command.a.timeout"]);
+        check(
+            "file: {/a: {exists: true, meta: {hint: {mod: x}}}}\n",
+            &["unknown-field 1:41 file./a.meta.hint.mod: did you mean `mode`?"],
+        );
+        check(
+            "matching: {a: {content: '1.0', matches: {semver-constraint: 'new'}}}\n",
+            &["matcher 1:61 matching.a.matches"],
+        );
     }
 
     proptest! {
