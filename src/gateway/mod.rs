@@ -1,3 +1,19 @@
 //! Layer 4: what browsers and workspaces speak to: pages, the way to each workspace, the management API.
 //!
 //! It answers and passes on; what becomes of an instance is decided in `pipeline::workspace` and the operator.
+
+mod access;
+mod answer;
+mod control;
+mod events;
+mod guard;
+mod home;
+mod owner_key;
+mod pages;
+mod proxy;
+pub mod server;
+pub mod socket;
+mod workspace;
+
+pub use owner_key::{OwnerKey, OwnerKeyError};
+pub use server::{Gateway, Settings};

@@ -1,0 +1,236 @@
+//! What is below `/w/<name>/`: the workspace's page, its session, its API passed on, and what the gateway says of the
+//! instance while the workspace is not there.
+//!
+//! Every request must show a token of this very instance, or be the owner's.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+
+use super::access::{TOKEN_TIME, bearer, cookies, now, set_token_cookie};
+use super::answer::Refusal;
+use super::control::{self, ExtendBody};
+use super::home::{self, Secret, is_owner};
+use super::proxy::{self, Passage, is_plain_path};
+use super::server::{Gateway, Shared};
+use super::{events, pages};
+use crate::domain::chain;
+use crate::domain::management::Phase;
+use crate::domain::token::{COOKIE, Claims, Role};
+use crate::pipeline::workspace::InstanceView;
+
+type Names = Path<HashMap<String, String>>;
+
+/// What the gateway itself says and does, also while the workspace is not there.
+pub fn routes() -> Router<Gateway> {
+    Router::new()
+        .route("/state", get(state))
+        .route("/events", get(changes))
+        .route("/reset", post(reset))
+        .route("/resume", post(resume))
+        .route("/extend", post(extend))
+}
+
+/// Somebody who may use an instance.
+struct Admitted {
+    view: InstanceView,
+    token: String,
+    /// The cookie that spares the next request the way here.
+    cookie: Option<axum::http::HeaderValue>,
+}
+
+impl Admitted {
+    fn answer(self, mut response: Response) -> Response {
+        if let Some(cookie) = self.cookie {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        response
+    }
+}
+
+/// The path below which an instance is.
+pub fn base_path(name: &str) -> String {
+    format!("/w/{name}/")
+}
+
+/// Whether `name` can be an instance's; it becomes part of paths.
+fn is_name(name: &str) -> bool {
+    (1..=253).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+fn name_of(names: &HashMap<String, String>) -> &str {
+    names.get("name").map_or("", String::as_str)
+}
+
+/// What a token says, if it opens this instance for a person.
+fn verify(gateway: &Gateway, view: &InstanceView, token: &str) -> Option<Claims> {
+    let verified = gateway.workspaces().verify_key().verify(token, &view.uid, 0, now());
+    verified.ok().filter(|claims| claims.role != Role::Workspace)
+}
+
+/// Lets the bearer of a token of this instance in, and the owner into all. Others learn not even whether it exists.
+fn admit(gateway: &Gateway, name: &str, headers: &HeaderMap) -> Result<Admitted, Refusal> {
+    let view = if is_name(name) { gateway.workspaces().get(name).map_err(control::refusal)? } else { None };
+    let is_owner = is_owner(gateway, headers);
+    let Some(view) = view else {
+        return Err(if is_owner { Refusal::no_such_instance(name) } else { Refusal::unauthorized() });
+    };
+    let mut shown = cookies(headers, COOKIE).chain(bearer(headers));
+    if let Some(token) = shown.find(|token| verify(gateway, &view, token).is_some()) {
+        let token = token.to_owned();
+        return Ok(Admitted { view, token, cookie: None });
+    }
+    if !is_owner {
+        return Err(Refusal::unauthorized());
+    }
+    let token = gateway.workspaces().sign(&view.uid, &view.owner, Role::Learner, TOKEN_TIME);
+    let cookie = Some(set_token_cookie(&token, &base_path(name), TOKEN_TIME));
+    Ok(Admitted { view, token, cookie })
+}
+
+/// `/w/<name>` is not below itself.
+pub async fn with_slash(Path(names): Names) -> Response {
+    let name = name_of(&names);
+    if !is_name(name) {
+        return home::not_found().await.into_response();
+    }
+    Redirect::permanent(&base_path(name)).into_response()
+}
+
+/// The workspace's page; opening it wakes a workspace that sleeps.
+pub async fn page(State(gateway): Shared, Path(names): Names, headers: HeaderMap) -> Response {
+    let name = name_of(&names);
+    match admit(&gateway, name, &headers) {
+        Ok(admitted) => {
+            wake(&gateway, &admitted.view);
+            let response = pages::html("workspace.html", StatusCode::OK, &headers);
+            admitted.answer(response)
+        }
+        Err(refusal) if refusal.status == StatusCode::UNAUTHORIZED => {
+            pages::html("login.html", StatusCode::UNAUTHORIZED, &headers)
+        }
+        // Only the owner comes here: the list says what there is.
+        Err(refusal) if refusal.status == StatusCode::NOT_FOUND => Redirect::to("/").into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Exchanges a token for the cookie of its instance, or the owner's key for the owner's.
+pub async fn session(
+    State(gateway): Shared,
+    Path(names): Names,
+    Json(secret): Json<Secret>,
+) -> Result<Response, Refusal> {
+    if let Some(key) = &secret.key {
+        return home::open(&gateway, key);
+    }
+    let name = name_of(&names);
+    let view = if is_name(name) { gateway.workspaces().get(name).map_err(control::refusal)? } else { None };
+    let token = secret.token.unwrap_or_default();
+    let claims = view.and_then(|view| verify(&gateway, &view, &token)).ok_or_else(Refusal::unauthorized)?;
+    let lasts = Duration::from_secs(u64::try_from(claims.exp.saturating_sub(now())).unwrap_or(0));
+    let cookie = set_token_cookie(&token, &base_path(name), lasts);
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
+}
+
+/// Passes a request on to the workspace.
+pub async fn api(State(gateway): Shared, Path(names): Names, request: Request) -> Result<Response, Refusal> {
+    let name = name_of(&names);
+    let admitted = admit(&gateway, name, request.headers())?;
+    let path = request.uri().path();
+    if !is_plain_path(path) || !path.starts_with(&base_path(name)) {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "BadPath", "the path is not one of this workspace"));
+    }
+    let Some(address) = gateway.workspaces().address(&admitted.view.uid) else {
+        // A page that was left open asks by itself, again and again; only what somebody does wakes a workspace.
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            wake(&gateway, &admitted.view);
+        }
+        return Err(absent(&admitted.view));
+    };
+    let passage = Passage { address: &address, token: &admitted.token, stop: gateway.settings().stop.clone() };
+    let response = proxy::pass(passage, request).await;
+    Ok(admitted.answer(response))
+}
+
+/// Why there is no workspace behind the instance now.
+fn absent(view: &InstanceView) -> Refusal {
+    match view.phase {
+        Phase::Suspended => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "WorkspaceSuspended", "the workspace sleeps")
+            .help("open its page again, or resume it"),
+        Phase::Failed => Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "WorkspaceFailed",
+            view.message.clone().unwrap_or_else(|| "the workspace did not start".into()),
+        )
+        .help("reset it to try again"),
+        _ => proxy::unavailable("the workspace is not ready yet"),
+    }
+}
+
+/// Wakes a workspace that fell asleep; one that somebody put to sleep stays so until somebody resumes it.
+fn wake(gateway: &Gateway, view: &InstanceView) {
+    if !view.suspended {
+        return;
+    }
+    if let Err(error) = gateway.workspaces().wake(&view.name) {
+        let error = chain::messages(&error).join(": ");
+        tracing::warn!(instance = view.name, error, "failed to wake a workspace");
+    }
+}
+
+async fn state(State(gateway): Shared, Path(names): Names, headers: HeaderMap) -> Result<Response, Refusal> {
+    let admitted = admit(&gateway, name_of(&names), &headers)?;
+    let view = Json(&admitted.view).into_response();
+    Ok(admitted.answer(([(header::CACHE_CONTROL, "no-store")], view).into_response()))
+}
+
+async fn changes(State(gateway): Shared, Path(names): Names, headers: HeaderMap) -> Result<Response, Refusal> {
+    let admitted = admit(&gateway, name_of(&names), &headers)?;
+    let stream = events::of_instance(gateway, admitted.view.uid.clone());
+    Ok(admitted.answer(stream.into_response()))
+}
+
+async fn reset(State(gateway): Shared, Path(names): Names, headers: HeaderMap) -> Result<Response, Refusal> {
+    let admitted = admit(&gateway, name_of(&names), &headers)?;
+    control::accepted(gateway.workspaces().reset(&admitted.view.name))
+}
+
+async fn resume(State(gateway): Shared, Path(names): Names, headers: HeaderMap) -> Result<Response, Refusal> {
+    let admitted = admit(&gateway, name_of(&names), &headers)?;
+    control::accepted(gateway.workspaces().resume(&admitted.view.name))
+}
+
+async fn extend(
+    State(gateway): Shared,
+    Path(names): Names,
+    headers: HeaderMap,
+    body: Option<Json<ExtendBody>>,
+) -> Result<Response, Refusal> {
+    let admitted = admit(&gateway, name_of(&names), &headers)?;
+    let time = control::extension(body);
+    // Whoever has only the instance's token is bound by the learner's limit.
+    let expires = gateway.workspaces().request_extension(&admitted.view.uid, time).map_err(control::refusal)?;
+    Ok(Json(json!({ "expiresAt": expires })).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_nothing_that_means_something_in_a_path() {
+        for name in ["a", "first-steps-ada", "0"] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "a/b", "a b", "A", "é", "a.b", "a%2fb", "a\\b", &"a".repeat(254)] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+}
