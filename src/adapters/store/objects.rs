@@ -29,6 +29,27 @@ impl Store {
         Ok(objects)
     }
 
+    /// Key, uid and version of every object: enough to see what changed.
+    pub fn object_versions(&self) -> Result<Vec<(ObjectKey, String, i64)>, Error> {
+        let connection = self.connection();
+        let mut rows = connection
+            .prepare_cached(
+                "select kind, namespace, name, uid, resource_version from objects order by kind, namespace, name",
+            )
+            .map_err(statement("list objects"))?;
+        let read = |row: &rusqlite::Row<'_>| {
+            let (kind, namespace): (String, String) = (row.get(0)?, row.get(1)?);
+            let namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
+            Ok((Kind::parse(&kind), namespace, row.get(2)?, row.get(3)?, row.get(4)?))
+        };
+        let rows: Vec<(Option<Kind>, Option<String>, String, String, i64)> =
+            rows.query_map([], read).and_then(Iterator::collect).map_err(statement("list objects"))?;
+        let known = rows.into_iter().filter_map(|(kind, namespace, name, uid, version)| {
+            Some((ObjectKey { kind: kind?, namespace, name }, uid, version))
+        });
+        Ok(known.collect())
+    }
+
     /// The object of this key.
     pub fn object(&self, key: &ObjectKey) -> Result<Option<Live>, Error> {
         let text: Option<String> = self

@@ -15,7 +15,7 @@ const MAX_COUNT: u32 = 500;
 const MAX_NAME: usize = 63;
 
 /// Which instances are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateRequest {
     /// The workshop's id.
@@ -108,7 +108,7 @@ fn names(request: &CreateRequest) -> Result<Vec<(String, String)>, Error> {
     let joined = |rest: &str| format!("{}-{rest}", prefix.trim_end_matches('-'));
     let owner = request.owner.trim();
     let wanted = match request.count {
-        Some(count) => {
+        Some(count) if count != 1 || owner.is_empty() => {
             if count == 0 || count > MAX_COUNT {
                 let message = format!("{count} workspaces cannot be made at once");
                 return Err(Error::invalid(message, format!("ask for 1 to {MAX_COUNT}")));
@@ -128,10 +128,10 @@ fn names(request: &CreateRequest) -> Result<Vec<(String, String)>, Error> {
                 })
                 .collect()
         }
-        None if owner.is_empty() => {
+        _ if owner.is_empty() => {
             return Err(Error::invalid("a workspace needs an owner", "give the learner's user name or mail address"));
         }
-        None => {
+        _ => {
             let name = request.name.clone().unwrap_or_else(|| joined(owner_part(owner).trim_matches('-')));
             vec![(name, owner.to_owned())]
         }
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(made.len(), 10);
         assert_eq!((made[0].0.as_str(), made[9].0.as_str()), ("student-01", "student-10"));
         assert_eq!(made[0].0, made[0].1);
-        check(CreateRequest { count: Some(1), ..of("ada") }, Ok(&[("first-ada-1", "ada")]));
+        check(CreateRequest { count: Some(1), ..of("ada") }, Ok(&[("first-ada", "ada")]));
         check(of(" "), Err("a workspace needs an owner"));
         check(of("é"), Err("\"first-\" cannot be the name of a workspace"));
         check(CreateRequest { name: Some("No".into()), ..of("ada") }, Err("\"No\" cannot be the name of a workspace"));

@@ -3,7 +3,7 @@
 //! Views only: everything is computed from objects, and nothing can be changed through one.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::record::{overrides_of, phase_of, record_of, wish_of};
@@ -13,7 +13,7 @@ use crate::domain::management::{self, PinnedArtifact};
 use crate::domain::workspace::{Workspace, effective};
 
 /// An instance as people see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceView {
     /// Its uid: the audience of all tokens.
@@ -45,8 +45,8 @@ pub struct InstanceView {
     /// True when it sleeps: `asleep` is absent where somebody put it to sleep.
     pub suspended: bool,
     /// Why it sleeps by itself, `Idle` or `Expired`; using it wakes it then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub asleep: Option<&'static str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asleep: Option<String>,
     /// Kept from ending and from sleeping by itself.
     pub hold: bool,
     /// Its template is newer than what it runs.
@@ -54,11 +54,12 @@ pub struct InstanceView {
     /// How far it is.
     pub progress: ProgressView,
     /// Where it is reached; without a token.
-    pub url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// One step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StepView {
     /// Its id.
     pub id: String,
@@ -67,7 +68,7 @@ pub struct StepView {
 }
 
 /// How far an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProgressView {
     /// Steps that are completed.
     pub completed: usize,
@@ -76,7 +77,7 @@ pub struct ProgressView {
 }
 
 /// A workshop that workspaces are made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TemplateView {
     /// The workshop's id.
     pub id: String,
@@ -163,7 +164,7 @@ impl<'a> Parts<'a> {
         InstanceView {
             uid: metadata.uid.clone().unwrap_or_default(),
             namespace: metadata.namespace.clone().unwrap_or_default(),
-            url: format!("{base}/w/{name}/"),
+            url: Some(format!("{base}/w/{name}/")),
             name,
             template: instance.spec.template_ref.name.clone(),
             owner: instance.spec.owner.clone(),
@@ -176,8 +177,8 @@ impl<'a> Parts<'a> {
             last_activity_at: status.last_activity_at,
             suspended: instance.spec.suspended.unwrap_or(false) || record.asleep.is_some(),
             asleep: record.asleep.filter(|_| instance.spec.suspended != Some(true)).map(|asleep| match asleep.cause {
-                crate::domain::lifecycle::SleepCause::Idle => "Idle",
-                crate::domain::lifecycle::SleepCause::Expired => "Expired",
+                crate::domain::lifecycle::SleepCause::Idle => "Idle".to_owned(),
+                crate::domain::lifecycle::SleepCause::Expired => "Expired".to_owned(),
             }),
             hold: instance.spec.hold.unwrap_or(false),
             update_available: record.is_outdated,
