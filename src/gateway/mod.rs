@@ -8,6 +8,7 @@ mod control;
 mod events;
 mod guard;
 mod home;
+pub mod management;
 mod owner_key;
 mod pages;
 mod proxy;

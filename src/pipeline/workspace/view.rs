@@ -54,8 +54,7 @@ pub struct InstanceView {
     /// How far it is.
     pub progress: ProgressView,
     /// Where it is reached; without a token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
+    pub url: String,
 }
 
 /// One step.
@@ -164,7 +163,7 @@ impl<'a> Parts<'a> {
         InstanceView {
             uid: metadata.uid.clone().unwrap_or_default(),
             namespace: metadata.namespace.clone().unwrap_or_default(),
-            url: Some(format!("{base}/w/{name}/")),
+            url: format!("{base}/w/{name}/"),
             name,
             template: instance.spec.template_ref.name.clone(),
             owner: instance.spec.owner.clone(),
