@@ -64,7 +64,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_is_reachable_and_a_closed_port_is_not() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // An address that no other test uses: its port may be taken again at once.
+        let listener = tokio::net::TcpListener::bind("127.83.1.2:0").await.unwrap();
         let address = format!("tcp://{}", listener.local_addr().unwrap());
         let long = Duration::from_secs(30);
         assert_eq!(reachable(&address, None, long).await, value(true));

@@ -2,10 +2,12 @@
 //!
 //! Whether a value meets one is decided in `evaluate`.
 
+use std::ops::{Deref, DerefMut};
+
 use serde_json::{Number, Value as Json, json};
 
 use super::constraint::Constraint;
-use super::pattern::{Pattern, compile};
+use super::pattern::{Expressions, Pattern};
 use crate::domain::yaml::{Kind, Node, Problems, Value, join, nearest, shorten};
 
 /// The longest list that a matcher may have.
@@ -116,9 +118,32 @@ const NAMES: [&str; 20] = [
     "gjson",
 ];
 
+/// Where problems go while matchers are read, and what is known to be a regular expression.
+#[derive(Debug)]
+pub struct Reading<'r, 'p> {
+    /// The problems so far.
+    pub problems: &'r mut Problems<'p>,
+    /// The expressions that were checked.
+    pub expressions: &'r mut Expressions,
+}
+
+impl<'p> Deref for Reading<'_, 'p> {
+    type Target = Problems<'p>;
+
+    fn deref(&self) -> &Problems<'p> {
+        self.problems
+    }
+}
+
+impl DerefMut for Reading<'_, '_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.problems
+    }
+}
+
 impl Expectation {
     /// Reads what `node` expects; `lines` when a list means patterns.
-    pub fn parse(node: &Node, lines: bool, field: &str, problems: &mut Problems<'_>) -> Option<Self> {
+    pub fn parse(node: &Node, lines: bool, field: &str, problems: &mut Reading<'_, '_>) -> Option<Self> {
         let matcher = match &node.value {
             Value::Sequence(_) if lines => Matcher::HavePatterns(patterns(node, field, problems)?),
             _ => Matcher::parse(node, field, problems)?,
@@ -128,7 +153,7 @@ impl Expectation {
 }
 
 impl Matcher {
-    fn parse(node: &Node, field: &str, problems: &mut Problems<'_>) -> Option<Self> {
+    fn parse(node: &Node, field: &str, problems: &mut Reading<'_, '_>) -> Option<Self> {
         match (&node.value, node.kind()) {
             (Value::Sequence(_), _) => Some(Self::List(matchers(node, field, problems)?)),
             (Value::Mapping(entries), _) => match &entries[..] {
@@ -158,11 +183,11 @@ impl Matcher {
         node: &Node,
         place: crate::domain::diagnostic::Place,
         field: &str,
-        problems: &mut Problems<'_>,
+        problems: &mut Reading<'_, '_>,
     ) -> Option<Self> {
         let field = &join(field, name);
-        let text = |problems: &mut Problems<'_>| problems.string(node, field).map(str::to_owned);
-        let inner = |problems: &mut Problems<'_>| Self::parse(node, field, problems).map(Box::new);
+        let text = |problems: &mut Reading<'_, '_>| problems.string(node, field).map(str::to_owned);
+        let inner = |problems: &mut Reading<'_, '_>| Self::parse(node, field, problems).map(Box::new);
         Some(match name {
             "equal" => Self::Equal(node.to_json()),
             "have-prefix" => Self::HavePrefix(text(problems)?),
@@ -170,7 +195,7 @@ impl Matcher {
             "contain-substring" => Self::ContainSubstring(text(problems)?),
             "match-regexp" => {
                 let expression = text(problems)?;
-                if let Err(error) = compile(&expression) {
+                if let Err(error) = problems.expressions.check(&expression) {
                     regexp_error(node, field, &error, problems);
                     return None;
                 }
@@ -280,7 +305,7 @@ fn all<T>(values: impl Iterator<Item = Option<T>>) -> Option<Vec<T>> {
     values.into_iter().collect()
 }
 
-fn list<'n>(node: &'n Node, field: &str, problems: &mut Problems<'_>) -> Option<&'n [Node]> {
+fn list<'n>(node: &'n Node, field: &str, problems: &mut Reading<'_, '_>) -> Option<&'n [Node]> {
     let nodes = problems.list(node, field)?;
     if nodes.len() > MAX_LIST {
         let message = format!("the list has {} elements, more than the {MAX_LIST} that are compared", nodes.len());
@@ -290,12 +315,12 @@ fn list<'n>(node: &'n Node, field: &str, problems: &mut Problems<'_>) -> Option<
     Some(nodes)
 }
 
-fn matchers(node: &Node, field: &str, problems: &mut Problems<'_>) -> Option<Vec<Matcher>> {
+fn matchers(node: &Node, field: &str, problems: &mut Reading<'_, '_>) -> Option<Vec<Matcher>> {
     let nodes = list(node, field, problems)?;
     all(nodes.iter().enumerate().map(|(index, node)| Matcher::parse(node, &format!("{field}[{index}]"), problems)))
 }
 
-fn patterns(node: &Node, field: &str, problems: &mut Problems<'_>) -> Option<Vec<Pattern>> {
+fn patterns(node: &Node, field: &str, problems: &mut Reading<'_, '_>) -> Option<Vec<Pattern>> {
     let nodes = list(node, field, problems)?;
     all(nodes.iter().enumerate().map(|(index, node)| {
         let field = format!("{field}[{index}]");
@@ -304,7 +329,7 @@ fn patterns(node: &Node, field: &str, problems: &mut Problems<'_>) -> Option<Vec
             problems.error("matcher", node.place, &field, "each pattern is a text", help);
             return None;
         };
-        match Pattern::parse(text) {
+        match Pattern::parse(text, problems.expressions) {
             Ok(pattern) => Some(pattern),
             Err(error) => {
                 regexp_error(node, &field, &error, problems);
@@ -314,7 +339,7 @@ fn patterns(node: &Node, field: &str, problems: &mut Problems<'_>) -> Option<Vec
     }))
 }
 
-fn regexp_error(node: &Node, field: &str, error: &regex::Error, problems: &mut Problems<'_>) {
+fn regexp_error(node: &Node, field: &str, error: &regex::Error, problems: &mut Reading<'_, '_>) {
     let text = shorten(node.scalar().unwrap_or_default());
     let (message, help) = match error {
         regex::Error::CompiledTooBig(_) => {

@@ -5,11 +5,15 @@
 
 mod constraint;
 pub mod evaluate;
+#[cfg(test)]
+mod hostile;
 pub mod kinds;
 pub mod matcher;
 pub mod message;
 mod pairing;
 pub mod pattern;
+#[cfg(test)]
+mod published;
 pub mod report;
 pub mod spec;
 pub mod subject;

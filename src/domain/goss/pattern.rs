@@ -3,6 +3,8 @@
 //! Also turns Go's regular expressions into those of the regex crate. What is searched is given line by line;
 //! nothing here reads.
 
+use std::collections::HashSet;
+
 use regex::{Regex, RegexBuilder};
 
 /// The largest compiled regular expression, in bytes.
@@ -30,14 +32,14 @@ pub enum Sought {
 
 impl Pattern {
     /// Reads a pattern; the error is the regular expression's.
-    pub fn parse(text: &str) -> Result<Self, regex::Error> {
+    pub fn parse(text: &str, expressions: &mut Expressions) -> Result<Self, regex::Error> {
         let (inverse, rest) = match text.strip_prefix('!') {
             Some(rest) => (true, rest),
             None => (false, text),
         };
         let between = rest.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
         let sought = if let Some(expression) = between {
-            compile(expression)?;
+            expressions.check(expression)?;
             Sought::Match(expression.to_owned())
         } else {
             // A backslash takes the meaning from the `!` or `/` after it.
@@ -45,6 +47,23 @@ impl Pattern {
             Sought::Text(escaped.unwrap_or(rest).to_owned())
         };
         Ok(Self { text: text.to_owned(), inverse, sought })
+    }
+}
+
+/// The expressions of a spec that were found right: compiling is slow, and authors repeat themselves.
+#[derive(Debug, Default)]
+pub struct Expressions {
+    checked: HashSet<String>,
+}
+
+impl Expressions {
+    /// Checks that `expression` can be compiled.
+    pub fn check(&mut self, expression: &str) -> Result<(), regex::Error> {
+        if !self.checked.contains(expression) {
+            compile(expression)?;
+            self.checked.insert(expression.to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -246,8 +265,10 @@ mod tests {
     use super::*;
 
     fn check(text: &str, patterns: &[(&str, bool)]) {
-        let parsed: Vec<Pattern> =
-            patterns.iter().map(|(pattern, _)| Pattern::parse(pattern).expect(pattern)).collect();
+        let parsed: Vec<Pattern> = patterns
+            .iter()
+            .map(|(pattern, _)| Pattern::parse(pattern, &mut Expressions::default()).expect(pattern))
+            .collect();
         let mut search = Search::new(&parsed).expect("patterns that compile");
         search.text(text);
         let missing = search.finish().missing;
@@ -310,7 +331,7 @@ mod tests {
     fn expressions_that_grow_too_large_are_refused() {
         assert!(compile("(((a{100}){100}){100}){100}").is_err());
         assert!(compile(&"(".repeat(200)).is_err());
-        assert!(Pattern::parse("/(/").is_err());
+        assert!(Pattern::parse("/(/", &mut Expressions::default()).is_err());
     }
 
     proptest! {
@@ -323,7 +344,7 @@ mod tests {
 
         #[test]
         fn a_plain_text_is_found_in_the_line_that_has_it(before in "[a-z ]{0,9}", text in "[a-z]{1,9}") {
-            let mut search = Search::new(&[Pattern::parse(&text).unwrap()]).unwrap();
+            let mut search = Search::new(&[Pattern::parse(&text, &mut Expressions::default()).unwrap()]).unwrap();
             search.text(&format!("x\n{before}{text}\ny"));
             prop_assert!(search.finish().missing.is_empty());
         }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::kinds::{Attribute, KINDS, Kind, KindFacts, Shape};
-use super::matcher::Expectation;
+use super::matcher::{Expectation, Reading};
+use super::pattern::Expressions;
 use super::subject::Subject;
 use crate::domain::yaml::{self, Entry, Node, Problems, Value, join, nearest, shorten};
 
@@ -110,6 +111,7 @@ impl Spec {
 /// Reads the root of a spec; what is wrong is left out and reported.
 pub(super) fn read(root: &Node, problems: &mut Problems<'_>) -> Spec {
     let mut spec = Spec::default();
+    let mut expressions = Expressions::default();
     let names: Vec<&str> = KINDS.iter().map(|facts| facts.name).collect();
     let Some(entries) = problems.entries(root, "") else { return spec };
     if entries.is_empty() {
@@ -135,7 +137,7 @@ pub(super) fn read(root: &Node, problems: &mut Problems<'_>) -> Spec {
             continue;
         }
         for resource in problems.entries(&entry.value, facts.name).unwrap_or_default() {
-            spec.items.extend(Reader { facts, problems }.item(resource));
+            spec.items.extend(Reader { facts, problems, expressions: &mut expressions }.item(resource));
         }
     }
     if spec.assertion_count() > MAX_ASSERTIONS {
@@ -149,6 +151,7 @@ pub(super) fn read(root: &Node, problems: &mut Problems<'_>) -> Spec {
 pub(super) struct Reader<'r, 'p> {
     pub(super) facts: &'static KindFacts,
     pub(super) problems: &'r mut Problems<'p>,
+    expressions: &'r mut Expressions,
 }
 
 impl Reader<'_, '_> {
@@ -208,7 +211,8 @@ impl Reader<'_, '_> {
             let as_reader = matches!(subject, Some(Subject::Matching { as_reader: true, .. }));
             let lines = attribute.shape == Shape::Text || as_reader;
             let field = join(fields.field, attribute.name);
-            if let Some(expectation) = Expectation::parse(&entry.value, lines, &field, self.problems) {
+            let mut reading = Reading { problems: &mut *self.problems, expressions: &mut *self.expressions };
+            if let Some(expectation) = Expectation::parse(&entry.value, lines, &field, &mut reading) {
                 assertions.push(Assertion { attribute, expectation });
             }
         }
