@@ -173,6 +173,28 @@ matching:
         );
     }
 
+    #[test]
+    fn the_specs_that_the_documentation_shows_are_right_and_it_names_every_attribute() {
+        let text = include_str!("../../../docs/checks.md");
+        let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert_eq!(blocks.len(), 2);
+        for block in blocks {
+            check(block, &[]);
+        }
+        for facts in &kinds::KINDS {
+            let row = text.lines().find(|line| line.starts_with(&format!("| `{}` |", facts.name)));
+            let Some(row) = row else {
+                assert_eq!(facts.kind, Kind::Registry, "{} has no row", facts.name);
+                continue;
+            };
+            let old_spellings = ["contains", "resolveable", "key"];
+            for attribute in facts.attributes() {
+                let known = kinds::COMMON.contains(&attribute) || old_spellings.contains(&attribute);
+                assert!(known || row.contains(&format!("`{attribute}`")), "{}: {attribute}", facts.name);
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
