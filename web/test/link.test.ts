@@ -100,6 +100,27 @@ describe('the link', () => {
     last().text('7', { session: 'other', offset: 0, reset: true });
     expect(shown).toBe('');
   });
+  it('sends what was typed while it was cut, to the same shell only', () => {
+    const link = start();
+    const typed = () => last().sent.filter((frame) => frame[0] === 0x30).map((frame) => new TextDecoder().decode(frame.slice(1)));
+    expect(link.input('too early')).toBe(false);
+    last().text('7', { session: 's', offset: 0 });
+    last().close();
+    expect(link.input('pwd')).toBe(true);
+    expect(link.input('x'.repeat(5000))).toBe(false);
+    vi.advanceTimersByTime(400);
+    last().accept();
+    link.input('\r');
+    expect(typed()).toEqual([]);
+    last().text('7', { session: 's', offset: 0 });
+    expect(typed()).toEqual(['pwd', '\r']);
+    last().close();
+    link.input('rm important');
+    vi.advanceTimersByTime(400);
+    last().accept();
+    last().text('7', { session: 'another machine', offset: 0, reset: true });
+    expect(typed()).toEqual([]);
+  });
   it('acknowledges every 64 KiB and when idle', () => {
     start();
     last().text('7', { session: 's', offset: 0 });

@@ -34,6 +34,7 @@ const ACKNOWLEDGE_EVERY = 64 * 1024;
 const IDLE_MS = 40;
 const FIRST_DELAY_MS = 250;
 const LAST_DELAY_MS = 5000;
+const LONGEST_TYPED = 4096;
 
 export class TerminalLink {
   readonly #address: string;
@@ -49,6 +50,9 @@ export class TerminalLink {
   #delay = FIRST_DELAY_MS;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #idle: ReturnType<typeof setTimeout> | undefined;
+  #greeted = false;
+  #typed: Uint8Array<ArrayBuffer>[] = [];
+  #typedBytes = 0;
   /** Counts screens: what an older screen still processes must not be acknowledged for a newer one. */
   #epoch = 0;
 
@@ -80,12 +84,25 @@ export class TerminalLink {
     clearTimeout(this.#idle);
     const socket = this.#socket;
     this.#socket = null;
+    this.#greeted = false;
+    this.#takeTyped();
     socket?.close();
     this.#listener.state('closed');
   }
 
+  /** Sends what was typed; kept for a moment where the socket was cut, for the same shell only. */
   input(data: string | Uint8Array): boolean {
-    return this.#send(encodeInput(data));
+    const frame = encodeInput(data);
+    if (this.#greeted && this.#send(frame)) return true;
+    if (!this.#session || this.#typedBytes + frame.length > LONGEST_TYPED) return false;
+    this.#typed.push(frame);
+    this.#typedBytes += frame.length;
+    return true;
+  }
+
+  #takeTyped(): Uint8Array<ArrayBuffer>[] {
+    this.#typedBytes = 0;
+    return this.#typed.splice(0);
   }
 
   resize(size: Size): void {
@@ -116,6 +133,7 @@ export class TerminalLink {
 
   #lost(): void {
     this.#socket = null;
+    this.#greeted = false;
     clearTimeout(this.#idle);
     this.#listener.state('waiting');
     if (!this.#wanted) return;
@@ -131,7 +149,10 @@ export class TerminalLink {
       case 'hello': {
         const { session, offset, reset } = frame.hello;
         if (reset || session !== this.#session || offset !== this.#received) this.#restart(offset);
+        const typed = this.#takeTyped();
+        if (session === this.#session) for (const each of typed) this.#send(each);
         this.#session = session;
+        this.#greeted = true;
         this.#acknowledged = Math.min(this.#acknowledged, offset);
         this.#delay = FIRST_DELAY_MS;
         this.#listener.state('open');

@@ -1,7 +1,7 @@
 // The state of the learner's page: what the server last said, and the connection that keeps it so.
 // Decides nothing about steps, checks or times; it only follows.
 
-import { ApiError, explain, get, login, post } from '../shared/api';
+import { ApiError, explain, get, login, post, sentence } from '../shared/api';
 import { parseJson, readEvents, type ServerEvent } from '../shared/events';
 import type {
   Action, InstanceView, NavigateAnswer, Report, Step, StepText, TransitionEvent, WorkspaceState,
@@ -116,7 +116,7 @@ export class Session {
       const answer = await post<NavigateAnswer>('api/v1/navigate', step ? { action, step } : { action });
       if (answer?.transition) this.#beginSwitch(answer.target, action === 'reset', answer.message ?? null);
       else {
-        if (answer?.message) this.notify(answer.message);
+        if (answer?.message) this.notify(sentence(answer.message));
         await this.#load();
         if (answer && answer.target !== this.state?.step) await this.read(answer.target);
       }
@@ -263,12 +263,12 @@ export class Session {
     switch (instance.phase) {
       case 'Suspended':
         this.connection = 'suspended';
-        this.reason = instance.message;
+        this.reason = instance.message ? sentence(instance.message) : null;
         this.switching = null;
         return false;
       case 'Failed':
         this.connection = 'failed';
-        this.reason = instance.message ?? 'The workspace could not be started.';
+        this.reason = sentence(instance.message ?? 'the workspace could not be started');
         this.switching = null;
         this.announce(this.reason);
         return false;
@@ -449,7 +449,7 @@ export class Session {
     if (event.phase === 'Failed') {
       this.switching = null;
       this.connection = 'connected';
-      this.notify(event.message ?? 'The step could not be started.', true);
+      this.notify(sentence(event.message ?? 'the step could not be started'), true);
       return;
     }
     if (this.switching) {
