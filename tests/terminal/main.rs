@@ -2,6 +2,7 @@
 
 mod exec;
 mod flow;
+mod image_ttyd;
 mod resume;
 mod shell;
 mod support;

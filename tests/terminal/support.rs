@@ -1,6 +1,7 @@
 //! What the tests of the terminal share: the program, a server, and a client of our protocol.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,11 +14,11 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use workshop::backend::exec::Identity;
 use workshop::backend::terminal::v1::{FromClient, FromServer, Hello, Open, Resume};
-use workshop::backend::terminal::{Access, Exit, Shell, Size, Terminal};
+use workshop::backend::terminal::{Access, Exit, ImageTtyd, Shell, Size, Terminal, TerminalError};
 
 /// Nothing here takes long; machines that run tests may.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -63,12 +64,22 @@ pub struct Server {
 
 impl Server {
     pub async fn start(shell: Shell) -> Self {
+        Self::serve(|activity, on_exit| Terminal::start(shell, activity, on_exit)).await
+    }
+
+    /// With the image's ttyd instead.
+    pub async fn start_ttyd(shell: Shell, ttyd: ImageTtyd) -> Self {
+        Self::serve(|activity, on_exit| Terminal::start_ttyd(shell, ttyd, activity, on_exit)).await
+    }
+
+    async fn serve(
+        start: impl FnOnce(Arc<dyn Fn() + Send + Sync>, Arc<dyn Fn(Exit) + Send + Sync>) -> Result<Terminal, TerminalError>,
+    ) -> Self {
         use_the_backend();
         let activity = Arc::new(AtomicUsize::new(0));
         let exits = Arc::new(Mutex::new(Vec::new()));
         let (count, ends) = (Arc::clone(&activity), Arc::clone(&exits));
-        let terminal = Terminal::start(
-            shell,
+        let terminal = start(
             Arc::new(move || {
                 count.fetch_add(1, Ordering::Relaxed);
             }),
@@ -97,12 +108,31 @@ impl Server {
 
 /// A WebSocket with one subprotocol.
 pub async fn connect(address: SocketAddr, path: &str, protocol: &str) -> WebSocketStream<TcpStream> {
+    open_socket(address, path, protocol).await.expect("an upgrade")
+}
+
+/// Whether a WebSocket is granted, or the status of the refusal.
+pub async fn try_connect(address: SocketAddr, path: &str, protocol: &str) -> Result<(), u16> {
+    match open_socket(address, path, protocol).await {
+        Ok(_) => Ok(()),
+        Err(Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn open_socket(address: SocketAddr, path: &str, protocol: &str) -> Result<WebSocketStream<TcpStream>, Error> {
     let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
     request.headers_mut().insert("Sec-WebSocket-Protocol", protocol.parse().expect("a header"));
     let stream = TcpStream::connect(address).await.expect("a connection");
-    let (socket, response) = tokio_tungstenite::client_async(request, stream).await.expect("an upgrade");
+    let (socket, response) = tokio_tungstenite::client_async(request, stream).await?;
     assert_eq!(response.headers()["Sec-WebSocket-Protocol"], protocol);
-    socket
+    Ok(socket)
+}
+
+/// Writes a script that can be run.
+pub fn write_program(path: &Path, script: &str) {
+    std::fs::write(path, script).expect("a file");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a program");
 }
 
 /// Something that the server said, owned.

@@ -1,9 +1,11 @@
 //! The learner's terminal: one shell that outlives its connections, several viewers of its output.
 //!
 //! [`Terminal`] is all that the rest of the backend sees. The shell is run by `supervisor`, a connection by
-//! `viewer`, what they share is in `hub`; `ttyd` and `v1` are the two wire protocols.
+//! `viewer`, what they share is in `hub`; `ttyd` and `v1` are the two wire protocols. `image_ttyd` puts the image's
+//! own ttyd in place of all that.
 
 mod hub;
+mod image_ttyd;
 mod pty;
 mod ring;
 mod size;
@@ -88,6 +90,15 @@ pub struct TerminalMetrics {
     pub restarts: u64,
 }
 
+/// The `ttyd` of the image, where a workshop wants that one.
+#[derive(Debug, Clone)]
+pub struct ImageTtyd {
+    /// Its path.
+    pub program: PathBuf,
+    /// A directory that the shell's user may write to; the socket `ttyd.sock` is made in it.
+    pub directory: PathBuf,
+}
+
 /// What the rest of the backend wishes of the supervisor.
 #[derive(Debug)]
 enum Command {
@@ -108,6 +119,8 @@ struct Shared {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     starts: AtomicU64,
+    /// Connections to the image's ttyd.
+    proxied: AtomicUsize,
     activity: Arc<dyn Fn() + Send + Sync>,
     on_exit: Arc<dyn Fn(Exit) + Send + Sync>,
 }
@@ -128,6 +141,8 @@ pub struct Terminal {
     shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Command>,
     ended: watch::Receiver<bool>,
+    /// Where the image's ttyd listens, if it is what serves.
+    socket: Option<PathBuf>,
 }
 
 impl Debug for Terminal {
@@ -147,40 +162,55 @@ impl Terminal {
         activity: Arc<dyn Fn() + Send + Sync>,
         on_exit: Arc<dyn Fn(Exit) + Send + Sync>,
     ) -> Result<Self, TerminalError> {
-        let (input, typed) = mpsc::unbounded_channel();
+        let (shared, typed) = new_shared(&shell, activity, on_exit)?;
         let (commands, wishes) = mpsc::unbounded_channel();
         let (end, ended) = watch::channel(false);
-        let shared = Arc::new(Shared {
-            hub: Mutex::new(Hub::new(new_session()?, title_of(&shell))),
-            changed: watch::Sender::new(0),
-            nudge: Notify::new(),
-            input,
-            input_waiting: AtomicUsize::new(0),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            starts: AtomicU64::new(0),
-            activity,
-            on_exit,
-        });
         let supervisor = supervisor::Supervisor::new(shell, Arc::clone(&shared), typed, wishes);
         tokio::spawn(async move {
             supervisor.run().await;
             end.send_replace(true);
         });
-        Ok(Self { shared, commands, ended })
+        Ok(Self { shared, commands, ended, socket: None })
+    }
+
+    /// Starts the image's ttyd instead, which starts a shell for each connection. Must be called in a runtime.
+    ///
+    /// Only its protocol is served, and nobody can watch. `on_exit` is called when ttyd itself ends.
+    pub fn start_ttyd(
+        shell: Shell,
+        ttyd: ImageTtyd,
+        activity: Arc<dyn Fn() + Send + Sync>,
+        on_exit: Arc<dyn Fn(Exit) + Send + Sync>,
+    ) -> Result<Self, TerminalError> {
+        let (shared, _) = new_shared(&shell, activity, on_exit)?;
+        let (commands, wishes) = mpsc::unbounded_channel();
+        let (end, ended) = watch::channel(false);
+        let socket = Some(image_ttyd::socket(&ttyd));
+        let supervised = Arc::clone(&shared);
+        tokio::spawn(async move {
+            image_ttyd::supervise(&shell, &ttyd, &supervised, wishes).await;
+            end.send_replace(true);
+        });
+        Ok(Self { shared, commands, ended, socket })
     }
 
     /// Answers a request for a WebSocket: with the better protocol that the client offers, or 400.
     pub fn upgrade(&self, upgrade: WebSocketUpgrade, access: Access) -> Response {
-        let upgrade = upgrade
-            .protocols([v1::PROTOCOL, ttyd::PROTOCOL])
-            .max_message_size(LONGEST_MESSAGE)
-            .max_frame_size(LONGEST_MESSAGE);
+        if self.socket.is_some() && access == Access::ReadOnly {
+            let message = "each connection to the image's ttyd has a shell of its own: there is nothing to watch\n";
+            return (StatusCode::FORBIDDEN, message).into_response();
+        }
+        let known: &[&'static str] = match &self.socket {
+            None => &[v1::PROTOCOL, ttyd::PROTOCOL],
+            Some(_) => &[ttyd::PROTOCOL],
+        };
+        let upgrade =
+            upgrade.protocols(known.iter().copied()).max_message_size(LONGEST_MESSAGE).max_frame_size(LONGEST_MESSAGE);
         let protocol = match upgrade.selected_protocol() {
             Some(name) if name == v1::PROTOCOL => Protocol::V1,
             Some(_) => Protocol::Ttyd,
             None => {
-                let message = format!("the subprotocol must be {} or {}\n", v1::PROTOCOL, ttyd::PROTOCOL);
+                let message = format!("the subprotocol must be {}\n", known.join(" or "));
                 return (StatusCode::BAD_REQUEST, message).into_response();
             }
         };
@@ -190,7 +220,10 @@ impl Terminal {
 
     /// Serves one viewer until its connection or the terminal ends.
     pub async fn serve(&self, socket: WebSocket, protocol: Protocol, access: Access) {
-        viewer::serve(&self.shared, socket, protocol, access).await;
+        match &self.socket {
+            None => viewer::serve(&self.shared, socket, protocol, access).await,
+            Some(path) => image_ttyd::proxy(&self.shared, socket, path).await,
+        }
     }
 
     /// A new shell in place of the present one, which is hung up; also after too many quick ends.
@@ -212,10 +245,33 @@ impl Terminal {
         TerminalMetrics {
             bytes_in: self.shared.bytes_in.load(Ordering::Relaxed),
             bytes_out: self.shared.bytes_out.load(Ordering::Relaxed),
-            viewers: self.shared.hub().viewers(),
+            viewers: self.shared.hub().viewers() + self.shared.proxied.load(Ordering::Relaxed),
             restarts: self.shared.starts.load(Ordering::Relaxed).saturating_sub(1),
         }
     }
+}
+
+/// What supervisor and viewers share, and the other end of the input.
+fn new_shared(
+    shell: &Shell,
+    activity: Arc<dyn Fn() + Send + Sync>,
+    on_exit: Arc<dyn Fn(Exit) + Send + Sync>,
+) -> Result<(Arc<Shared>, mpsc::UnboundedReceiver<Bytes>), TerminalError> {
+    let (input, typed) = mpsc::unbounded_channel();
+    let shared = Shared {
+        hub: Mutex::new(Hub::new(new_session()?, title_of(shell))),
+        changed: watch::Sender::new(0),
+        nudge: Notify::new(),
+        input,
+        input_waiting: AtomicUsize::new(0),
+        bytes_in: AtomicU64::new(0),
+        bytes_out: AtomicU64::new(0),
+        starts: AtomicU64::new(0),
+        proxied: AtomicUsize::new(0),
+        activity,
+        on_exit,
+    };
+    Ok((Arc::new(shared), typed))
 }
 
 /// Names the one process that counts offsets this way.

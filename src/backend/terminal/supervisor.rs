@@ -24,12 +24,12 @@ use super::{Command, Shared, Shell};
 use crate::backend::exec::{self, ControllingTerminal};
 use crate::backend::reaper::{self, OwnedChild};
 
-/// A shell that ends so often ...
+/// A program that ends so often ...
 const QUICK_ENDS: usize = 5;
 /// ... within this time is not started again by itself.
 const QUICK: Duration = Duration::from_secs(10);
-/// Before a new shell starts by itself.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Before a new one starts by itself.
+pub const PAUSE: Duration = Duration::from_millis(100);
 /// How long a shell may take to end after SIGHUP before it is killed.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long output is waited for that a shell has left behind while others keep its terminal open.
@@ -43,7 +43,29 @@ pub struct Supervisor {
     shared: Arc<Shared>,
     input: mpsc::UnboundedReceiver<Bytes>,
     commands: mpsc::UnboundedReceiver<Command>,
-    ends: VecDeque<Instant>,
+    ends: Ends,
+}
+
+/// When programs ended lately.
+#[derive(Debug, Default)]
+pub struct Ends(VecDeque<Instant>);
+
+impl Ends {
+    /// Notes an end; `true` if there were too many, which are forgotten then.
+    pub fn too_many(&mut self, now: Instant) -> bool {
+        self.0.push_back(now);
+        self.0.retain(|end| now.duration_since(*end) < QUICK);
+        let too_many = self.0.len() >= QUICK_ENDS;
+        if too_many {
+            self.0.clear();
+        }
+        too_many
+    }
+
+    /// What was does not count: somebody asked for a new one.
+    pub fn forget(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// A shell and the near side of its terminal.
@@ -72,7 +94,7 @@ impl Supervisor {
         input: mpsc::UnboundedReceiver<Bytes>,
         commands: mpsc::UnboundedReceiver<Command>,
     ) -> Self {
-        Self { shell, shared, input, commands, ends: VecDeque::new() }
+        Self { shell, shared, input, commands, ends: Ends::default() }
     }
 
     /// Runs shells until the terminal is over.
@@ -89,7 +111,7 @@ impl Supervisor {
             let again = match outcome {
                 Outcome::Over => break,
                 Outcome::Replaced(exit) => {
-                    self.ends.clear();
+                    self.ends.forget();
                     self.tell(exit);
                     true
                 }
@@ -117,7 +139,7 @@ impl Supervisor {
             self.shell.arguments.iter().map(AsRef::as_ref),
             ControllingTerminal::Yes,
         );
-        command.stdin(far.try_clone()?).stdout(far.try_clone()?).stderr(far);
+        command.stdin(far.try_clone()?).stdout(far.try_clone()?).stderr(far).kill_on_drop(true);
         let child = reaper::spawn(&mut command)?;
         tracing::info!(pid = child.id(), "started the shell");
         Ok(Running { pty, child, size })
@@ -147,7 +169,7 @@ impl Supervisor {
                     break Outcome::Exited(exit_of(status, true));
                 }
                 command = self.commands.recv() => {
-                    let status = hang_up(&mut running).await;
+                    let status = hang_up(&mut running.child, || running.pty.foreground()).await;
                     self.read_last(&running.pty, &mut buffer).await;
                     break match command {
                         Some(Command::Restart) => Outcome::Replaced(exit_of(status, true)),
@@ -205,17 +227,13 @@ impl Supervisor {
     /// Lets the next shell start: after a moment, or, when they end too quickly, when somebody asks for it.
     /// Gives `false` when the terminal is over.
     async fn after_exit(&mut self, exit: Exit) -> bool {
-        let now = Instant::now();
-        self.ends.push_back(now);
-        self.ends.retain(|end| now.duration_since(*end) < QUICK);
-        if self.ends.len() < QUICK_ENDS {
+        if !self.ends.too_many(Instant::now()) {
             self.tell(exit);
             return match timeout(PAUSE, self.commands.recv()).await {
                 Ok(command) => matches!(command, Some(Command::Restart)),
                 Err(_) => true,
             };
         }
-        self.ends.clear();
         self.say(&format!("the shell ended {QUICK_ENDS} times at once; press a key to start it again"));
         // What was typed before nobody typed to start it.
         while let Ok(bytes) = self.input.try_recv() {
@@ -244,21 +262,21 @@ impl Supervisor {
     }
 }
 
-/// Ends a shell: SIGHUP to all of its session, SIGKILL to it and its foreground programs if it stays.
-async fn hang_up(running: &mut Running) -> io::Result<ExitStatus> {
-    if let Some(leader) = running.child.pid() {
+/// Ends a program: SIGHUP to all of its session, SIGKILL to it and the foreground of its terminal if it stays.
+pub async fn hang_up(child: &mut OwnedChild, foreground: impl FnOnce() -> Option<Pid>) -> io::Result<ExitStatus> {
+    if let Some(leader) = child.pid() {
         signal_session(leader, Signal::HUP);
         // A stopped job takes its signal when it goes on.
         signal_session(leader, Signal::CONT);
     }
-    if let Ok(status) = timeout(GRACE, running.child.wait()).await {
+    if let Ok(status) = timeout(GRACE, child.wait()).await {
         return status;
     }
-    if let Some(foreground) = running.pty.foreground() {
+    if let Some(foreground) = foreground() {
         let _ = rustix::process::kill_process_group(foreground, Signal::KILL);
     }
-    running.child.start_kill()?;
-    running.child.wait().await
+    child.start_kill()?;
+    child.wait().await
 }
 
 /// Signals every process of a session, also those that the shell has put into groups of their own.
@@ -281,7 +299,8 @@ fn session_of(stat: &str) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(3)?.parse().ok()
 }
 
-fn exit_of(status: io::Result<ExitStatus>, restarting: bool) -> Exit {
+/// How a program ended, as viewers are told.
+pub fn exit_of(status: io::Result<ExitStatus>, restarting: bool) -> Exit {
     use std::os::unix::process::ExitStatusExt;
     match status {
         Ok(status) => Exit { code: status.code(), signal: status.signal().map(name_of), restarting },
