@@ -16,6 +16,8 @@ export default defineConfig({
     // The polyfill would be an inline script, which the content security policy refuses.
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
+    // The licences of what is in the bundle go with it.
+    license: { fileName: 'assets/licenses.md' },
     // light-dark() stays as it is written.
     cssTarget: ['chrome123', 'firefox121', 'safari17.5'],
     chunkSizeWarningLimit: 700,

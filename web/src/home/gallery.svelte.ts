@@ -75,7 +75,7 @@ export class Gallery {
   }
 
   async act(instance: InstanceView, action: 'suspend' | 'resume' | 'extend' | 'reset' | 'update'): Promise<void> {
-    const words = { suspend: 'Suspending', resume: 'Resuming', extend: 'Extending', reset: 'Resetting', update: 'Updating' };
+    const words = { suspend: 'Suspending', resume: 'Starting', extend: 'Extending', reset: 'Resetting', update: 'Updating' };
     await this.#during(instance.name, words[action], () => post(`control/v1/instances/${encodeURIComponent(instance.name)}/${action}`, {}));
   }
 

@@ -80,7 +80,8 @@ export interface Progress {
 export type Action = 'next' | 'previous' | 'goto' | 'skip' | 'reset';
 
 export interface NavigateAnswer {
-  target: string;
+  /** None after the last step. */
+  target: string | null;
   transition: boolean;
   message?: string;
 }
@@ -117,6 +118,8 @@ export interface InstanceView {
   warning: boolean;
   lastActivityAt: string | null;
   suspended: boolean;
+  /** Why it fell asleep by itself; absent where somebody suspended it. */
+  asleep?: 'Idle' | 'Expired' | null;
   hold: boolean;
   updateAvailable: boolean;
   progress: { completed: number; total: number } | null;

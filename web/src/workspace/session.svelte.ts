@@ -33,6 +33,10 @@ export interface Refusal {
   code: string;
 }
 
+const ASLEEP = {
+  Idle: 'Nobody used it for a while. Your progress is kept.',
+  Expired: 'Its time is over. Your progress is kept.',
+} as const;
 const FIRST_DELAY_MS = 250;
 const LAST_DELAY_MS = 5000;
 const SWITCH_POLL_MS = 500;
@@ -67,6 +71,8 @@ export class Session {
   #stop = new AbortController();
   #wake: (() => void) | null = null;
   #notice = 0;
+  /** Counts streams of events, so that an older one's questions end with it. */
+  #stream = 0;
 
   start(): void {
     void this.#follow();
@@ -198,11 +204,11 @@ export class Session {
     }
   }
 
-  /** Tries to connect now. */
+  /** Tries to connect now; what has failed is started again. */
   retry(): void {
     this.#delay = FIRST_DELAY_MS;
-    if (this.connection === 'failed') this.connection = 'reconnecting';
-    this.#wake?.();
+    if (this.connection === 'failed' && this.#gateway) void this.resume();
+    else this.#wake?.();
   }
 
   // Following the server.
@@ -219,6 +225,7 @@ export class Session {
         if (this.connection === 'connecting') this.connection = 'reconnecting';
       }
       if (signal.aborted) return;
+      this.#stream += 1;
       if (this.switching) this.switching = { ...this.switching, away: true };
       if (this.connection === 'connected') this.connection = 'reconnecting';
       await this.#pause();
@@ -263,7 +270,7 @@ export class Session {
     switch (instance.phase) {
       case 'Suspended':
         this.connection = 'suspended';
-        this.reason = instance.message ? sentence(instance.message) : null;
+        this.reason = instance.message ? sentence(instance.message) : instance.asleep ? ASLEEP[instance.asleep] : 'Your progress is kept.';
         this.switching = null;
         return false;
       case 'Failed':
@@ -294,6 +301,8 @@ export class Session {
   }
 
   #beginSwitch(target: string | null, reset: boolean, message: string | null): void {
+    // The event and the answer tell of the same one.
+    if (this.switching && this.switching.target === target && this.switching.reset === reset) return;
     this.switching = { target, reset, began: Date.now(), phase: null, message, away: false };
     this.connection = 'switching';
     this.refusal = null;
@@ -302,12 +311,17 @@ export class Session {
     void this.#watchSwitch();
   }
 
+  /** The stream is open: takes over what the server says, which may not be ready to say it yet. */
   async #opened(): Promise<void> {
     this.#delay = FIRST_DELAY_MS;
-    try {
-      await this.#load();
-    } catch {
-      // The stream is open, so the next event or its end tries again.
+    const stream = ++this.#stream;
+    while (stream === this.#stream && !this.#stop.signal.aborted) {
+      try {
+        await this.#load();
+        return;
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, SWITCH_POLL_MS));
+      }
     }
   }
 
