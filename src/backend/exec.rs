@@ -77,6 +77,11 @@ pub fn use_program(program: &Path) {
     PROGRAM.get_or_init(|| program.to_owned());
 }
 
+/// The program that knows the helper modes.
+pub(super) fn program() -> &'static Path {
+    PROGRAM.get().map_or(Path::new(OURSELVES), PathBuf::as_path)
+}
+
 /// A command that runs `program` as `identity`, as the leader of a session and process group of its own.
 ///
 /// Its environment is exactly `environment`; where `directory` cannot be entered by that user it starts in `/`.

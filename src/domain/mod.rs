@@ -13,7 +13,6 @@ pub mod chain;
 pub mod clash;
 #[cfg(feature = "platform")]
 pub mod container;
-#[cfg(feature = "platform")]
 pub mod definition;
 pub mod diagnostic;
 #[cfg(feature = "platform")]

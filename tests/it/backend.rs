@@ -92,10 +92,16 @@ fn require_root(for_what: &str) {
 #[test]
 fn the_probes_answer_on_the_socket_that_the_environment_names() {
     let backend = Backend::on_a_socket();
-    for probe in ["/healthz", "/readyz"] {
-        assert_eq!(backend.get(probe).expect("an answer"), ("HTTP/1.1 200 OK".into(), "ok\n".into()), "{probe}");
-    }
-    assert_eq!(backend.get("/").expect("an answer").0, "HTTP/1.1 404 Not Found");
+    assert_eq!(backend.get("/healthz").expect("an answer"), ("HTTP/1.1 200 OK".into(), "ok\n".into()));
+    // Nobody gave it a workshop, which it says instead of ending.
+    let (status, why) = wait_for("the reason", DEADLINE, || {
+        backend.get("/readyz").ok().filter(|(_, why)| why.starts_with("there is no artifact"))
+    });
+    assert_eq!((status.as_str(), why.as_str()), (
+        "HTTP/1.1 503 Service Unavailable",
+        "there is no artifact at \"/workshop/artifact/workshop.db\"\n"
+    ));
+    assert_eq!(backend.get("/api/v1/state").expect("an answer").0, "HTTP/1.1 401 Unauthorized");
 }
 
 #[test]
