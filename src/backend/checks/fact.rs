@@ -49,11 +49,13 @@ pub fn reason(error: &std::io::Error) -> String {
 /// Reads a file of the system up to `most` bytes, as text; none where it is not there.
 pub fn read_text(path: impl AsRef<std::path::Path>, most: u64) -> std::io::Result<Option<String>> {
     use std::io::Read as _;
-    let file = match std::fs::File::open(path) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = match std::fs::File::options().read(true).custom_flags(flags).open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
-    // A pipe or device of that name would never end.
+    // A device of that name might never end; a pipe would not even have opened without the flag.
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("not a file"));
     }

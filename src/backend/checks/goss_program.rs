@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use super::{ChecksError, Options, command};
 use crate::domain::goss::evaluate::to_text;
-use crate::domain::goss::kinds::KINDS;
+use crate::domain::goss::kinds::{KINDS, Shape};
 use crate::domain::goss::spec::Meta;
 use crate::domain::goss::{CheckResult, Outcome, Report};
 
@@ -123,8 +123,13 @@ fn result(it: GossResult) -> CheckResult {
     let title = it.title.filter(|title| !title.is_empty());
     let meta = Meta { raw: it.meta };
     let said = meta.text("message", &property).map(str::to_owned).or_else(|| title.clone());
+    // As with the built-in engine: a text that the author words otherwise is not shown.
+    let is_text = attribute.is_some_and(|attribute| attribute.shape == Shape::Text);
+    let told = meta.raw.as_ref().and_then(|meta| meta.get("reveal")?.as_bool());
+    let reveals = told.unwrap_or(!is_text || said.is_none());
     let summary =
         it.summary_line_compact.or(it.summary_line).unwrap_or_else(|| format!("{}: {property}", it.resource_id));
+    let summary = if reveals { summary } else { format!("{}: {property} is not yet as it should be", it.resource_id) };
     let value = |key: &str| it.matcher_result.as_ref().and_then(|matched| matched.get(key)).filter(|it| !it.is_null());
     let found = it.err.as_ref().filter(|error| !error.is_null()).or_else(|| value("actual"));
     CheckResult {
@@ -132,8 +137,8 @@ fn result(it: GossResult) -> CheckResult {
         resource,
         message: said.unwrap_or_else(|| shown(&summary)),
         hint: meta.text("hint", &property).map(str::to_owned),
-        expected: value("expected").map(|expected| shown(&to_text(expected))).unwrap_or_default(),
-        found: found.map(|found| shown(&to_text(found))).unwrap_or_default(),
+        expected: value("expected").filter(|_| reveals).map(|expected| shown(&to_text(expected))).unwrap_or_default(),
+        found: found.filter(|_| reveals).map(|found| shown(&to_text(found))).unwrap_or_default(),
         resource_id: it.resource_id,
         property,
         title,

@@ -34,7 +34,7 @@ pub async fn ask(request: &Request) -> Result<Answer, Missing> {
     let client = client(request)?;
     match tokio::time::timeout(request.timeout, exchange(&client, request)).await {
         Ok(answer) => answer,
-        Err(_) => failed(format!("{} did not answer within {} ms", request.url, request.timeout.as_millis())),
+        Err(_) => failed(format!("it did not answer within {} ms", request.timeout.as_millis())),
     }
 }
 
@@ -115,7 +115,7 @@ async fn exchange(client: &Client, request: &Request) -> Result<Answer, Missing>
         Err(error) if error.is_builder() => {
             return unknown(format!("\"{}\" cannot be asked: {}", request.url, deepest(&error)));
         }
-        Err(error) => return failed(format!("{} does not answer: {}", request.url, deepest(&error))),
+        Err(error) => return failed(format!("it does not answer: {}", deepest(&error))),
     };
     let status = response.status().as_u16();
     let headers = header_lines(response.headers());
@@ -129,7 +129,7 @@ async fn exchange(client: &Client, request: &Request) -> Result<Answer, Missing>
                 is_cut = chunk.len() > room;
             }
             Ok(None) => break,
-            Err(error) => return failed(format!("the answer of {} broke off: {}", request.url, deepest(&error))),
+            Err(error) => return failed(format!("the answer broke off: {}", deepest(&error))),
         }
     }
     Ok(Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned(), is_cut })
@@ -166,5 +166,6 @@ fn deepest(error: &dyn std::error::Error) -> String {
     while let Some(source) = reason.source() {
         reason = source;
     }
-    reason.to_string()
+    let text = reason.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }

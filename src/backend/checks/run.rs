@@ -17,7 +17,7 @@ use super::{
 };
 use crate::backend::exec::Identity;
 use crate::domain::goss::evaluate::{judge, to_text};
-use crate::domain::goss::message::{hint, message};
+use crate::domain::goss::message::{hint, message, reveals};
 use crate::domain::goss::subject::Retry;
 use crate::domain::goss::{
     Assertion, CheckResult, Detail, Found, Judgement, Outcome, Report, Resource, Subject, parse_spec,
@@ -272,6 +272,9 @@ fn finished(
     let took = start.instant.elapsed();
     let facts = resource.kind.facts();
     let property = assertion.attribute.name;
+    let message = message(resource, assertion, judgement.as_ref());
+    let reveals = reveals(resource, assertion);
+    let judgement = judgement.map(|judgement| if reveals { judgement } else { veiled(judgement) });
     let found = judgement.as_ref().map_or_else(String::new, |judgement| match (&judgement.error, &judgement.actual) {
         (Some(error), _) => error.clone(),
         (None, Json::Null) => match &judgement.missing {
@@ -287,12 +290,13 @@ fn finished(
         property: property.to_owned(),
         title: resource.title.clone(),
         outcome,
-        message: message(resource, assertion, judgement.as_ref()),
+        message,
         hint: hint(resource, assertion),
-        expected: shown(&match &assertion.expectation.raw {
-            Json::Object(_) => assertion.expectation.raw.to_string(),
-            raw => to_text(raw),
-        }),
+        expected: match &assertion.expectation.raw {
+            _ if !reveals => String::new(),
+            raw @ Json::Object(_) => shown(&raw.to_string()),
+            raw => shown(&to_text(raw)),
+        },
         found: shown(&found),
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         detail: Some(Box::new(Detail {
@@ -306,6 +310,16 @@ fn finished(
 
 fn shown(text: &str) -> String {
     if text.chars().count() <= SHOWN { text.to_owned() } else { text.chars().take(SHOWN - 1).chain(['…']).collect() }
+}
+
+/// Without what the spec expects and what it was held against.
+fn veiled(judgement: Judgement) -> Judgement {
+    Judgement {
+        passed: judgement.passed,
+        error: judgement.error.map(|_| "it is not as expected".to_owned()),
+        message: judgement.message,
+        ..Judgement::default()
+    }
 }
 
 /// Without the large texts, of which a report with many assertions would hold as many.

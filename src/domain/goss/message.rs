@@ -5,6 +5,7 @@
 use serde_json::Value as Json;
 
 use super::evaluate::{Judgement, to_text};
+use super::kinds::Shape;
 use super::matcher::{Comparison, Expectation, Matcher};
 use super::pattern::{Pattern, Sought};
 use super::spec::{Assertion, Resource};
@@ -13,9 +14,28 @@ use super::subject::{Exec, Subject};
 /// The message of one assertion; `judgement` is none where nothing was looked at.
 #[must_use]
 pub fn message(resource: &Resource, assertion: &Assertion, judgement: Option<&Judgement>) -> String {
-    let property = assertion.attribute.name;
-    let authors = resource.meta.text("message", property).or(resource.title.as_deref());
-    authors.map_or_else(|| sentence(resource, assertion, judgement), str::to_owned)
+    if let Some(authors) = authors_words(resource, assertion) {
+        return authors.to_owned();
+    }
+    if reveals(resource, assertion) {
+        return sentence(resource, assertion, judgement);
+    }
+    match judgement {
+        Some(judgement) if judgement.passed => format!("{} is as it should be", subject(resource)),
+        _ => format!("{} is not yet as it should be", subject(resource)),
+    }
+}
+
+fn authors_words<'r>(resource: &'r Resource, assertion: &Assertion) -> Option<&'r str> {
+    resource.meta.text("message", assertion.attribute.name).or(resource.title.as_deref())
+}
+
+/// True when learners may see what the spec expects: `meta.reveal`, else unless the author found other words for a
+/// text, because the text is then the answer to a question.
+#[must_use]
+pub fn reveals(resource: &Resource, assertion: &Assertion) -> bool {
+    let said = resource.meta.raw.as_ref().and_then(|meta| meta.get("reveal")?.as_bool());
+    said.unwrap_or_else(|| assertion.attribute.shape == Shape::Value || authors_words(resource, assertion).is_none())
 }
 
 /// The author's hint for one assertion.

@@ -225,8 +225,12 @@ impl Reader<'_, '_> {
         let Some(node) = fields.get("meta") else { return Meta::default() };
         let field = join(fields.field, "meta");
         let Some(entries) = self.problems.entries(node, &field) else { return Meta::default() };
-        for entry in entries.iter().filter(|entry| matches!(entry.key.as_str(), "message" | "hint")) {
+        for entry in entries.iter().filter(|entry| matches!(entry.key.as_str(), "message" | "hint" | "reveal")) {
             let field = join(&field, &entry.key);
+            if entry.key == "reveal" {
+                self.problems.boolean(&entry.value, &field);
+                continue;
+            }
             let Value::Mapping(texts) = &entry.value.value else {
                 self.problems.string(&entry.value, &field);
                 continue;

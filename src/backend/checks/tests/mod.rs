@@ -246,6 +246,25 @@ user: {root: {exists: false}}
 }
 
 #[tokio::test]
+async fn an_answer_that_the_author_asks_for_is_nowhere_in_the_report() {
+    let spec = "command:
+  answer: {title: You know the colour, exec: echo blue, exit-status: 0, stdout: [amber, '/^am/', blue]}
+  whole: {title: You know it all, exec: echo blue, exit-status: 0, stdout: amber}
+  silent: {meta: {reveal: false}, exec: echo blue, exit-status: {lt: 123454321}, stdout: {not: {have-prefix: blue}}}
+  open: {title: Open, meta: {reveal: true}, exec: echo blue, exit-status: 0, stdout: [green]}
+";
+    let report = report(spec).await;
+    let text = format!("{}{}", serde_json::to_string(&report).unwrap(), report.to_goss());
+    for secret in ["amber", "/^am/", "123454321"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+    assert!(text.contains("green"));
+    let messages: Vec<&str> = report.results.iter().map(|result| result.message.as_str()).collect();
+    assert_eq!(messages[4..6], ["`echo blue` is as it should be", "`echo blue` is not yet as it should be"]);
+    assert_eq!((report.counts.passed, report.counts.failed), (4, 4));
+}
+
+#[tokio::test]
 async fn the_report_has_gosss_own_form_as_well() {
     let report = report(
         "file: {/nowhere: {exists: true, mode: '0644'}}
