@@ -1,4 +1,4 @@
-//! Checks whose commands run as another user, by the real program's helper mode.
+//! Checks with real parts: commands as another user by the program's helper mode, a TLS server by openssl.
 //!
 //! Needs root, as the backend has it in a workspace.
 
@@ -51,4 +51,78 @@ async fn their_process_group_is_killed_when_the_time_is_over() {
         assert!(Instant::now() < deadline, "{pid} lives");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// A TLS server with a certificate of its own making; ends with the test.
+struct Secure {
+    server: std::process::Child,
+    directory: tempfile::TempDir,
+    port: u16,
+}
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn secure_server() -> Secure {
+    use std::process::{Command, Stdio};
+    let directory = tempfile::tempdir().unwrap();
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(directory.path())
+        .stderr(Stdio::null())
+        .status();
+    assert!(made.is_ok_and(|status| status.success()), "the test needs the program openssl: apt install openssl");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = Command::new("openssl")
+        .args([
+            "s_server",
+            "-quiet",
+            "-www",
+            "-key",
+            "key.pem",
+            "-cert",
+            "cert.pem",
+            "-accept",
+            &format!("127.0.0.1:{port}"),
+        ])
+        .current_dir(directory.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < deadline, "openssl s_server does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Secure { server, directory, port }
+}
+
+#[tokio::test]
+async fn certificates_are_verified_unless_the_check_says_otherwise() {
+    let secure = secure_server();
+    let (port, certificate) = (secure.port, secure.directory.path().join("cert.pem"));
+    let spec = format!(
+        "http:
+  unknown: {{url: 'https://127.0.0.1:{port}/', status: 200, timeout: 30000}}
+  insecure: {{url: 'https://127.0.0.1:{port}/', allow-insecure: true, status: 200, body: [TLS], timeout: 30000}}
+  trusted: {{url: 'https://127.0.0.1:{port}/', ca-file: {0}, status: 200, timeout: 30000}}
+  missing: {{url: 'https://127.0.0.1:{port}/', ca-file: {0}.no, status: 200, timeout: 30000}}
+",
+        certificate.display()
+    );
+    let report = run(&spec, &Options::default()).await.unwrap();
+    let outcomes: Vec<String> = report.results.iter().map(|it| format!("{:?} {}", it.outcome, it.found)).collect();
+    assert!(outcomes[0].starts_with("Failed it does not answer: invalid peer certificate"), "{outcomes:#?}");
+    assert_eq!(outcomes[1], "Passed 200");
+    assert!(outcomes[2].starts_with("Passed"), "{outcomes:#?}");
+    assert_eq!(outcomes[3], "Passed 200");
+    assert!(outcomes[4].starts_with("Error there is no file"), "{outcomes:#?}");
 }

@@ -97,10 +97,10 @@ fn the_probes_answer_on_the_socket_that_the_environment_names() {
     let (status, why) = wait_for("the reason", DEADLINE, || {
         backend.get("/readyz").ok().filter(|(_, why)| why.starts_with("there is no artifact"))
     });
-    assert_eq!((status.as_str(), why.as_str()), (
-        "HTTP/1.1 503 Service Unavailable",
-        "there is no artifact at \"/workshop/artifact/workshop.db\"\n"
-    ));
+    assert_eq!(
+        (status.as_str(), why.as_str()),
+        ("HTTP/1.1 503 Service Unavailable", "there is no artifact at \"/workshop/artifact/workshop.db\"\n")
+    );
     assert_eq!(backend.get("/api/v1/state").expect("an answer").0, "HTTP/1.1 401 Unauthorized");
 }
 
