@@ -21,6 +21,7 @@ mod generated;
 mod git;
 mod images;
 mod readme;
+mod runtime;
 mod spine;
 mod support;
 mod sync;

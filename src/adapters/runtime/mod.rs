@@ -13,6 +13,7 @@ mod overlay;
 mod process;
 mod run_directory;
 mod unpack;
+pub mod workspace;
 mod xattr;
 
 use std::collections::HashMap;

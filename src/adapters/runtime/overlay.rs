@@ -26,41 +26,12 @@ pub struct Rootfs {
 
 impl Rootfs {
     pub(super) fn mount(run: &RunDirectory, layers: &[PathBuf]) -> Result<Self, RuntimeError> {
-        if layers.len() > MAX_LAYERS {
-            return Err(RuntimeError::Start(format!(
-                "the image has {} layers, and an overlay takes {MAX_LAYERS}",
-                layers.len()
-            )));
-        }
         let directory = run.fresh("root")?;
         let rootfs = Self { directory, layers: layers.to_vec(), mount_points: Vec::new() };
         for part in ["upper", "work", "merged"] {
             make_directory(&rootfs.directory.join(part))?;
         }
-        let mut lowers: Vec<PathBuf> = layers.iter().rev().cloned().collect();
-        if lowers.is_empty() {
-            let empty = rootfs.directory.join("empty");
-            make_directory(&empty)?;
-            lowers.push(empty);
-        }
-        // The root directory itself shows the attributes of the upper one.
-        if let Some(top) = layers.last() {
-            copy_attributes(top, &rootfs.upper())?;
-        }
-        let failed = |source| RuntimeError::Io { doing: format!("mount {} layers as overlay", layers.len()), source };
-        let open = |path: &Path| File::open(path).map_err(failed);
-        let lowers = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
-        let (upper, work) = (open(&rootfs.upper())?, open(&rootfs.directory.join("work"))?);
-        let name = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={},redirect_dir=nofollow,metacopy=off,index=off,xino=off",
-            lowers.iter().map(name).collect::<Vec<_>>().join(":"),
-            name(&upper),
-            name(&work),
-        );
-        let options = CString::new(options).map_err(|error| failed(error.into()))?;
-        mount("overlay", rootfs.path(), "overlay", MountFlags::empty(), Some(options.as_c_str()))
-            .map_err(|error| failed(error.into()))?;
+        mount_layers(&rootfs.directory, layers, "")?;
         Ok(rootfs)
     }
 
@@ -95,7 +66,43 @@ impl Drop for Rootfs {
     }
 }
 
-fn make_directory(path: &Path) -> Result<(), RuntimeError> {
+/// Mounts the layers (bottom first) below `directory` at its `merged`, with its `upper` and `work`, all of which exist;
+/// `more` are further options, each after a comma.
+pub(super) fn mount_layers(directory: &Path, layers: &[PathBuf], more: &str) -> Result<(), RuntimeError> {
+    if layers.len() > MAX_LAYERS {
+        return Err(RuntimeError::Start(format!(
+            "the image has {} layers, and an overlay takes {MAX_LAYERS}",
+            layers.len()
+        )));
+    }
+    let mut lowers: Vec<PathBuf> = layers.iter().rev().cloned().collect();
+    if lowers.is_empty() {
+        let empty = directory.join("empty");
+        make_directory(&empty)?;
+        lowers.push(empty);
+    }
+    let upper = directory.join("upper");
+    // The root directory itself shows the attributes of the upper one.
+    if let Some(top) = layers.last() {
+        copy_attributes(top, &upper)?;
+    }
+    let failed = |source| RuntimeError::Io { doing: format!("mount {} layers as overlay", layers.len()), source };
+    let open = |path: &Path| File::open(path).map_err(failed);
+    let lowers = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    let (upper, work) = (open(&upper)?, open(&directory.join("work"))?);
+    let name = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},redirect_dir=nofollow,metacopy=off,index=off,xino=off{more}",
+        lowers.iter().map(name).collect::<Vec<_>>().join(":"),
+        name(&upper),
+        name(&work),
+    );
+    let options = CString::new(options).map_err(|error| failed(error.into()))?;
+    mount("overlay", directory.join("merged"), "overlay", MountFlags::empty(), Some(options.as_c_str()))
+        .map_err(|error| failed(error.into()))
+}
+
+pub(super) fn make_directory(path: &Path) -> Result<(), RuntimeError> {
     use std::os::unix::fs::PermissionsExt as _;
     fs::create_dir(path)
         .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))

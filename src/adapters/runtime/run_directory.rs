@@ -128,7 +128,7 @@ pub fn clean_leftovers(state: &Path, runc: &Path) -> Result<(), RuntimeError> {
 }
 
 /// Takes down every mount below `path`, the latest first.
-fn unmount_below(path: &Path) {
+pub fn unmount_below(path: &Path) {
     let Ok(table) = fs::read("/proc/self/mountinfo") else { return };
     let mut points: Vec<PathBuf> = table
         .split(|byte| *byte == b'\n')

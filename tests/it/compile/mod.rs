@@ -1,7 +1,7 @@
 //! `workshop build compile` on a real registry, with real commands in real containers; needs root.
 
 mod failures;
-mod fixture;
+pub mod fixture;
 mod images;
 mod rebuild;
 mod running;

@@ -1,0 +1,5 @@
+//! Workspaces in real containers: the same facts of every runtime, then what is particular to each; needs root.
+
+mod conformance;
+mod fixture;
+mod native;
