@@ -90,10 +90,11 @@ async fn copy(
         } else {
             // What was written just before the end is read once more.
             is_last = is_over();
-            tokio::select! {
-                () = tokio::time::sleep(INTERVAL), if !is_last => {}
-                () = sender.closed() => return Ok(()),
-                else => {}
+            if !is_last {
+                tokio::select! {
+                    () = tokio::time::sleep(INTERVAL) => {}
+                    () = sender.closed() => return Ok(()),
+                }
             }
         }
     }
