@@ -1,10 +1,9 @@
 //! `workshop get`: the objects of the embedded store or of a cluster, as a table, YAML, JSON or names.
 
-use std::fmt::Write as _;
-
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use super::show::table;
 use super::{Context, Exit, Failure};
 use crate::adapters::cluster::Cluster;
 use crate::adapters::store::Store;
@@ -92,7 +91,10 @@ fn print(context: &Context, form: Form, is_single: bool, header: &[&str], rows: 
         Form::Table if rows.is_empty() => {
             printer.talk("nothing here yet: `workshop up` or `workshop sync SOURCE --once` brings workshops in")
         }
-        Form::Table => printer.data(&table(header, rows)),
+        Form::Table => {
+            let cells: Vec<_> = rows.iter().map(|row| row.columns.clone()).collect();
+            printer.data(&table(header, &cells));
+        }
         Form::Name => {
             printer.data(&rows.iter().map(|row| format!("{}\n", row.name)).collect::<String>());
         }
@@ -114,26 +116,6 @@ fn print(context: &Context, form: Form, is_single: bool, header: &[&str], rows: 
         }
     }
     Ok(())
-}
-
-fn table(header: &[&str], rows: &[Row]) -> String {
-    let widths: Vec<usize> = (0..header.len())
-        .map(|column| {
-            rows.iter().map(|row| row.columns[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0)
-        })
-        .collect();
-    let mut text = String::new();
-    let lines = std::iter::once(header.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
-        .chain(rows.iter().map(|row| row.columns.clone()));
-    for line in lines {
-        let mut padded = String::new();
-        for (cell, width) in line.iter().zip(&widths) {
-            let _ = write!(padded, "{cell:<width$}  ");
-        }
-        text.push_str(padded.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 async fn objects(args: &Args, context: &Context, kind: Kind) -> Result<(&'static [&'static str], Vec<Row>), Failure> {

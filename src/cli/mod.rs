@@ -21,6 +21,7 @@ pub mod sync;
 pub mod sync_flags;
 pub mod up;
 pub mod validate;
+pub mod workspace;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -96,6 +97,9 @@ enum Verb {
     Sync(sync::Args),
     /// Keep sources in step on this machine, in the foreground
     Up(up::Args),
+    /// Make, change and open workspaces of this machine
+    #[command(visible_alias = "ws")]
+    Workspace(workspace::Args),
     /// Show the objects of the embedded store or of a cluster
     Get(get::Args),
     /// Print a completion script for a shell
@@ -139,6 +143,7 @@ async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Image(args) => image::run(args, context).await,
         Verb::Sync(args) => sync::run(args, context).await,
         Verb::Up(args) => up::run(args, context).await,
+        Verb::Workspace(args) => workspace::run(args, context).await,
         Verb::Get(args) => get::run(args, context).await,
         Verb::Completions { shell } => {
             let mut text = Vec::new();

@@ -72,6 +72,13 @@ impl Printer {
         let _ = stdout.flush();
     }
 
+    /// Prints bytes as they are.
+    pub fn raw(&self, bytes: &[u8]) {
+        let mut stdout = std::io::stdout().lock();
+        let _ = stdout.write_all(bytes);
+        let _ = stdout.flush();
+    }
+
     /// Prints a result as one JSON document.
     pub fn json(&self, value: &impl Serialize) {
         match serde_json::to_string_pretty(value) {

@@ -91,6 +91,27 @@ fn summary(workshop: &WorkshopReport) -> String {
     }
 }
 
+/// Columns as wide as their widest cell, under a header.
+#[must_use]
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let widths: Vec<usize> = (0..header.len())
+        .map(|column| {
+            rows.iter().map(|row| row[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0)
+        })
+        .collect();
+    let mut text = String::new();
+    let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
+    for line in std::iter::once(&header).chain(rows) {
+        let mut padded = String::new();
+        for (cell, width) in line.iter().zip(&widths) {
+            let _ = write!(padded, "{cell:<width$}  ");
+        }
+        text.push_str(padded.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
 /// `1 workshop`, `2 workshops`
 #[must_use]
 pub fn count(n: usize, noun: &str) -> String {

@@ -105,14 +105,6 @@ impl Gateway {
     /// Everything that browsers may ask.
     #[must_use]
     pub fn routes(&self) -> Router {
-        let instance = Router::new()
-            .route("/", get(workspace::page))
-            .route("/session", post(workspace::session))
-            .route("/assets/{*path}", get(home::asset))
-            .nest("/gateway/v1", workspace::routes())
-            .route("/api/v1/{*rest}", any(workspace::api))
-            .route("/ws", any(workspace::api))
-            .route("/token", any(workspace::api));
         Router::new()
             .route("/", get(home::page))
             .route("/session", post(home::session))
@@ -123,8 +115,14 @@ impl Gateway {
                 control::routes().layer(middleware::from_fn_with_state(self.clone(), home::owner_only)),
             )
             .route("/w/{name}", get(workspace::with_slash))
-            // axum's nest("/w/{name}") answers both with and without the slash; the page must be below it.
-            .nest("/w/{name}/", instance)
+            // Not nested: the proxy passes paths on as they came, and a nest would cut them.
+            .route("/w/{name}/", get(workspace::page))
+            .route("/w/{name}/session", post(workspace::session))
+            .route("/w/{name}/assets/{*path}", get(home::asset))
+            .nest("/w/{name}/gateway/v1", workspace::routes())
+            .route("/w/{name}/api/v1/{*rest}", any(workspace::api))
+            .route("/w/{name}/ws", any(workspace::api))
+            .route("/w/{name}/token", any(workspace::api))
             .fallback(home::not_found)
             .layer(middleware::from_fn_with_state(self.clone(), guard::check))
             .layer(middleware::from_fn(secure))

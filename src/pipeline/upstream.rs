@@ -106,7 +106,7 @@ async fn start<S>(stream: S) -> Result<http1::SendRequest<Body>, hyper::Error>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
-    let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
+    let (sender, connection) = http1::Builder::new().max_header_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
     // It ends by itself when request and answer are done or dropped.
     tokio::spawn(connection.with_upgrades());
     Ok(sender)

@@ -17,6 +17,7 @@ mod crds;
 mod diff;
 mod examples;
 mod follow;
+mod gateway;
 mod generated;
 mod git;
 mod images;
