@@ -69,7 +69,7 @@ impl Drop for Secure {
 
 fn secure_server() -> Secure {
     use std::process::{Command, Stdio};
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
         .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
@@ -78,7 +78,10 @@ fn secure_server() -> Secure {
         .stderr(Stdio::null())
         .status();
     assert!(made.is_ok_and(|status| status.success()), "the test needs the program openssl: apt install openssl");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port();
     let server = Command::new("openssl")
         .args([
             "s_server",
@@ -96,7 +99,7 @@ fn secure_server() -> Secure {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
+        .expect("openssl");
     let deadline = Instant::now() + Duration::from_secs(60);
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(Instant::now() < deadline, "openssl s_server does not listen");

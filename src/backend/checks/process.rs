@@ -66,7 +66,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for name in ["gosscheck1", "a-name-longer-than-fifteen-bytes"] {
             let program = directory.path().join(name);
-            fs::copy("/bin/sleep", &program).unwrap();
+            // By a program: what another test starts at this moment would hold a file of ours open for writing.
+            let copied = std::process::Command::new("/bin/cp").arg("/bin/sleep").arg(&program).status();
+            assert!(copied.unwrap().success());
             let mut child = std::process::Command::new(&program).arg("600").spawn().unwrap();
             assert_eq!(running(name), value(true), "{name}");
             child.kill().unwrap();

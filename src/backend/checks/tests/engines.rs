@@ -8,8 +8,12 @@ use super::*;
 /// Options for an image whose goss is this script.
 fn image(directory: &Path, script: &str) -> Options {
     let program = directory.join("goss");
-    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = directory.join("script");
+    std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&text, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // By a program: what another test starts at this moment would hold a file of ours open for writing.
+    let copied = std::process::Command::new("/bin/cp").arg("-p").arg(&text).arg(&program).status();
+    assert!(copied.unwrap().success());
     Options {
         engine: CheckEngine::Goss,
         base_dir: directory.to_owned(),
