@@ -16,7 +16,10 @@ pub mod image;
 pub mod import;
 pub mod printer;
 pub mod progress;
+pub mod run;
+pub mod serving;
 pub mod show;
+pub mod state_lock;
 pub mod sync;
 pub mod sync_flags;
 pub mod up;
@@ -95,8 +98,10 @@ enum Verb {
     Image(image::Args),
     /// Bring one source in: import, compile, and write its objects
     Sync(sync::Args),
-    /// Keep sources in step on this machine, in the foreground
+    /// Keep sources in step on this machine, run their workspaces and serve them, in the foreground
     Up(up::Args),
+    /// Run one workspace of one workshop, in the foreground
+    Run(run::Args),
     /// Make, change and open workspaces of this machine
     #[command(visible_alias = "ws")]
     Workspace(workspace::Args),
@@ -143,6 +148,7 @@ async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Image(args) => image::run(args, context).await,
         Verb::Sync(args) => sync::run(args, context).await,
         Verb::Up(args) => up::run(args, context).await,
+        Verb::Run(args) => run::run(args, context).await,
         Verb::Workspace(args) => workspace::run(args, context).await,
         Verb::Get(args) => get::run(args, context).await,
         Verb::Completions { shell } => {

@@ -1,14 +1,15 @@
-//! `workshop up`: sync, watch and keep going on one machine, in the foreground.
+//! `workshop up`: sync, watch, run and serve on one machine, in the foreground.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use tokio::sync::mpsc;
-
+use super::serving::{Serving, ServingFlags};
 use super::show::{Activity, count, lines, seconds};
+use super::state_lock::StateLock;
 use super::sync_flags::SyncFlags;
 use super::{Context, Exit, Failure};
 use crate::adapters::store::Store;
@@ -19,6 +20,7 @@ use crate::domain::revision::RefSpec;
 use crate::domain::source::Source;
 use crate::pipeline::object_end::ObjectEnd;
 use crate::pipeline::sync::{Sync, Trigger};
+use crate::pipeline::workspace::Workspaces;
 
 /// How often a source that cannot be watched is asked.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -32,6 +34,11 @@ pub struct Args {
     /// URLs or directories [default: the current directory]
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,
+    /// Bring workshops in and watch them only: run no workspaces, serve nothing
+    #[arg(long, conflicts_with_all = ["listen", "runtime"])]
+    no_run: bool,
+    #[command(flatten)]
+    serving: ServingFlags,
     #[command(flatten)]
     flags: SyncFlags,
 }
@@ -63,21 +70,18 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if stop.is_cancelled() {
         return Ok(Exit::Done);
     }
-    let objects = store.list_objects(None).map_err(|error| Failure::from_error(Exit::Outside, error))?;
-    let of = |kind| objects.iter().filter(|object| object.key.kind == kind).count();
-    context.printer.data(&format!(
-        "{}: {} and {} in the embedded store after {} ({})\n`workshop get templates` shows them; this keeps watching until Ctrl-C",
-        context.printer.green("up"),
-        count(of(Kind::WorkspaceTemplate), "template"),
-        count(of(Kind::WorkspaceInstance), "instance"),
-        seconds(start.elapsed()),
-        context.state.display(),
-    ));
+    let serving = if args.no_run {
+        None
+    } else {
+        let workspaces = Workspaces::open(Arc::clone(&store), &context.state).map_err(super::workspace::failure)?;
+        Some(Serving::start(workspaces, &args.serving, context, &stop).await?)
+    };
+    greet(&store, serving.as_ref(), start.elapsed(), context)?;
     loop {
         tokio::select! {
             // A stream of changes must not keep the program from ending.
             biased;
-            () = stop.cancelled() => return Ok(Exit::Done),
+            () = stop.cancelled() => break,
             Some(index) = woken.recv() => {
                 if let Some(sync) = syncs.get(index) {
                     show(sync, Trigger::Poll, context, &stop).await;
@@ -85,10 +89,50 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             }
         }
     }
+    if let Some(serving) = serving {
+        serving.end(context).await;
+    }
+    Ok(Exit::Done)
+}
+
+/// Says what is there and where it is reached.
+fn greet(store: &Store, serving: Option<&Serving>, took: Duration, context: &Context) -> Result<(), Failure> {
+    let objects = store.list_objects(None).map_err(|error| Failure::from_error(Exit::Outside, error))?;
+    let of = |kind| objects.iter().filter(|object| object.key.kind == kind).count();
+    let printer = &context.printer;
+    if printer.is_json() {
+        printer.json(&json!({
+            "url": serving.map(|serving| serving.gateway.owner_url()),
+            "runtime": serving.map(|serving| serving.runtime.name),
+        }));
+        return Ok(());
+    }
+    let mut text = format!(
+        "{}: {} and {} after {} ({})\n",
+        printer.green("up"),
+        count(of(Kind::WorkspaceTemplate), "template"),
+        count(of(Kind::WorkspaceInstance), "instance"),
+        seconds(took),
+        context.state.display(),
+    );
+    match serving {
+        None => text.push_str("`workshop get templates` shows them; this keeps watching until Ctrl-C\n"),
+        Some(serving) => {
+            let runtime = &serving.runtime;
+            text.push_str(&format!(
+                "  workspaces run by {}; {}\n  open {}\n  Ctrl-C ends it and all workspaces\n",
+                runtime.description,
+                runtime.egress_note,
+                printer.bold(&serving.gateway.owner_url()),
+            ));
+        }
+    }
+    printer.data(&text);
+    Ok(())
 }
 
 /// Syncs one source and says what that did, if anything.
-async fn show(sync: &Sync, trigger: Trigger, context: &Context, stop: &CancellationToken) {
+pub(super) async fn show(sync: &Sync, trigger: Trigger, context: &Context, stop: &CancellationToken) {
     if stop.is_cancelled() {
         return;
     }
@@ -131,7 +175,7 @@ fn drop_others(store: &Store, syncs: &[Arc<Sync>], context: &Context) -> Result<
 }
 
 /// Wakes the source's sync when its files change, and from time to time anyway.
-fn keep_awake(source: &str, index: usize, wake: &mpsc::Sender<usize>) -> Result<(), Failure> {
+pub(super) fn keep_awake(source: &str, index: usize, wake: &mpsc::Sender<usize>) -> Result<(), Failure> {
     let mut watch = match Source::parse(source) {
         Ok(Source::Directory(directory)) => {
             let failed = |error| {
@@ -158,31 +202,4 @@ fn keep_awake(source: &str, index: usize, wake: &mpsc::Sender<usize>) -> Result<
         }
     });
     Ok(())
-}
-
-/// The state directory belongs to one `up` at a time.
-struct StateLock {
-    _file: std::fs::File,
-}
-
-impl StateLock {
-    fn take(state: &Path) -> Result<Self, Failure> {
-        let path = state.join("lock");
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|error| Failure::outside(format!("failed to open \"{}\"", path.display()), error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                Err(Failure::new(Exit::Outside, format!("another `workshop up` uses \"{}\"", state.display()))
-                    .help("end it, or give this one its own --state DIR"))
-            }
-            Err(std::fs::TryLockError::Error(error)) => {
-                Err(Failure::outside(format!("failed to lock \"{}\"", path.display()), error))
-            }
-        }
-    }
 }

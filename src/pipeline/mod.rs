@@ -7,6 +7,7 @@ pub mod image_end;
 pub mod image_store;
 pub mod import;
 pub mod object_end;
+pub mod place_artifact;
 pub mod platform;
 pub mod runtime_end;
 pub mod side;

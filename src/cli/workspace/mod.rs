@@ -11,6 +11,8 @@ use super::{Context, Exit, Failure};
 use crate::domain::duration::Duration;
 use way::Way;
 
+pub use way::failure;
+
 /// Flags of `workshop workspace`.
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -212,7 +212,8 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
     failure_of(class, message, error["help"].as_str())
 }
 
-fn failure(error: Error) -> Failure {
+/// An operation's error with its exit code.
+pub fn failure(error: Error) -> Failure {
     let (class, help) = (error.class(), error.help().map(str::to_owned));
     let failure = Failure::from_error(exit_of(class), error);
     match help {

@@ -5,6 +5,7 @@
 
 mod containers;
 mod keeper;
+mod runtime;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,279 @@
+//! `workshop run`: one workspace of one workshop in the foreground, in a state of its own that goes with it.
+//!
+//! The state is below the normal one and shares its images, layers and mirrors, so that nothing is built or fetched
+//! twice; `workshop up` may run beside it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::serving::{Serving, ServingFlags};
+use super::state_lock::StateLock;
+use super::sync_flags::SyncFlags;
+use super::workspace::open_browser;
+use super::{Context, Exit, Failure, diagnostics, up};
+use crate::adapters::layout::Layout;
+use crate::adapters::registry::{Credentials, Registries, RegistryOptions};
+use crate::adapters::store::Store;
+use crate::domain::digest::Digest;
+use crate::domain::revision::RefSpec;
+use crate::domain::source::Source;
+use crate::domain::token::Role;
+use crate::domain::workspace::{Workspace, parse_workspace};
+use crate::pipeline::object_end::ObjectEnd;
+use crate::pipeline::place_artifact::{Placed, place_artifact};
+use crate::pipeline::sync::Trigger;
+use crate::pipeline::workspace::{CreateRequest, Workspaces};
+
+/// What the state of a run shares with the normal one: caches by content.
+const SHARED: [&str; 10] =
+    ["layout", "images", "layers", "blobs", "bases", "index", "published", "platform", "mirrors", "unpacked"];
+/// So many runs of one source at once.
+const MAX_RUNS: usize = 16;
+/// How long the printed address is good for.
+const LINK: std::time::Duration = std::time::Duration::from_secs(12 * 3600);
+
+/// Flags of `workshop run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// URL, directory or artifact file (*.db)
+    source: String,
+    /// The step to begin with [default: the first]
+    step: Option<String>,
+    /// How the workspace runs, beside an artifact file
+    #[arg(long, value_name = "FILE")]
+    workspace: Option<PathBuf>,
+    /// Open the address in the browser
+    #[arg(long)]
+    open: bool,
+    #[command(flatten)]
+    serving: ServingFlags,
+    #[command(flatten)]
+    flags: SyncFlags,
+}
+
+/// Runs `workshop run`.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let source = Source::parse(&args.source).map_err(|error| Failure::from_error(Exit::Usage, error))?;
+    if let Source::Oci(reference) = &source {
+        let message = format!("artifacts in registries are not read yet: \"oci://{reference}\"");
+        return Err(
+            Failure::new(Exit::Usage, message).help("download the artifact's file and run that: its images are pulled")
+        );
+    }
+    if args.workspace.is_some() && !matches!(source, Source::Artifact(_)) {
+        return Err(Failure::new(Exit::Usage, "--workspace belongs to an artifact file")
+            .help("a workshop's directory has its own workspace.yaml"));
+    }
+    let stop = super::stopping();
+    let private = PrivateState::make(&context.state, &args.source)?;
+    let context = &Context { state: private.path.clone(), ..context.clone() };
+    let store = Arc::new(Store::open(&context.state).map_err(|error| Failure::from_error(Exit::Outside, error))?);
+    let (template, follow) = match &source {
+        Source::Artifact(file) => (bring_artifact(&args, file, &store, context).await?, None),
+        _ => {
+            let (template, sync) = bring_source(&args, &store, context, &stop).await?;
+            (template, Some(sync))
+        }
+    };
+    if stop.is_cancelled() {
+        return Ok(Exit::Done);
+    }
+    let workspaces =
+        Workspaces::open(store, &context.state).map_err(|error| Failure::from_error(Exit::Outside, error))?;
+    let outcome = serve(&args, &workspaces, &template, follow, context, &stop).await;
+    // What a runtime may still hold stays in the directory for the next run to take away.
+    if workspaces.list().is_ok_and(|left| left.is_empty()) || stop.is_cancelled() {
+        drop(workspaces);
+        private.remove();
+    }
+    outcome
+}
+
+type Follow = Arc<crate::pipeline::sync::Sync>;
+
+/// Serves one workspace until somebody ends the program.
+async fn serve(
+    args: &Args,
+    workspaces: &Workspaces,
+    template: &str,
+    follow: Option<Follow>,
+    context: &Context,
+    stop: &CancellationToken,
+) -> Result<Exit, Failure> {
+    let failed = |error| super::workspace::failure(error);
+    // Remains of a run that was killed.
+    for left in workspaces.list().map_err(failed)? {
+        workspaces.delete(&left.name).map_err(failed)?;
+    }
+    let serving = Serving::start(workspaces.clone(), &args.serving, context, stop).await?;
+    let name = free_name(workspaces, template);
+    let request = CreateRequest {
+        template: template.to_owned(),
+        name: Some(name.clone()),
+        owner: "learner".into(),
+        step: args.step.clone(),
+        ..CreateRequest::default()
+    };
+    let made = workspaces.create(&request).map_err(failed);
+    let view = match made {
+        Ok(made) => made.into_iter().next(),
+        Err(failure) => {
+            stop.cancel();
+            serving.end(context).await;
+            return Err(failure);
+        }
+    };
+    let uid = view.as_ref().map(|view| view.uid.clone()).unwrap_or_default();
+    let address = view.map(|view| view.url).unwrap_or_default();
+    let url = format!("{address}#token={}", workspaces.sign(&uid, "learner", Role::Learner, LINK));
+    if context.printer.is_json() {
+        context.printer.json(&json!({ "workshop": template, "url": url, "runtime": serving.runtime.name }));
+    } else {
+        context.printer.data(&format!("{} {template}, until Ctrl-C\n  {url}", context.printer.green("runs")));
+        context.printer.talk(&format!("  {}; {}", serving.runtime.description, serving.runtime.egress_note));
+    }
+    if args.open
+        && let Err(failure) = open_browser(&url)
+    {
+        failure.print(&context.printer);
+    }
+    let (wake, mut woken) = mpsc::channel(1);
+    if follow.is_some() {
+        up::keep_awake(&args.source, 0, &wake)?;
+    }
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(_) = woken.recv() => {
+                if let Some(sync) = &follow {
+                    up::show(sync, Trigger::Poll, context, stop).await;
+                }
+            }
+        }
+    }
+    serving.end(context).await;
+    Ok(Exit::Done)
+}
+
+/// The workshop's id, or with a number where a workspace of that name is still being taken away.
+fn free_name(workspaces: &Workspaces, template: &str) -> String {
+    let is_free = |name: &String| workspaces.get(name).is_ok_and(|found| found.is_none());
+    let numbered = (2..100).map(|number| format!("{template}-{number}"));
+    std::iter::once(template.to_owned()).chain(numbered).find(is_free).unwrap_or_else(|| template.to_owned())
+}
+
+/// Syncs a directory or repository into the run's store; the id of its one workshop.
+async fn bring_source(
+    args: &Args,
+    store: &Arc<Store>,
+    context: &Context,
+    stop: &CancellationToken,
+) -> Result<(String, Follow), Failure> {
+    let objects = ObjectEnd::Embedded(Arc::clone(store));
+    let sync = args.flags.build(&args.source, RefSpec::Default, false, objects, Arc::clone(store), context).await?;
+    let sync = Arc::new(sync);
+    let activity = super::show::Activity::start(&context.printer);
+    let result = super::sync::until_stopped(&sync, Trigger::Requested, &activity, stop).await;
+    activity.end();
+    let report = result.map_err(super::sync::failure)?;
+    let ready: Vec<&str> = report
+        .workshops
+        .iter()
+        .filter(|workshop| workshop.state.is_good())
+        .filter_map(|workshop| workshop.id.as_deref())
+        .collect();
+    match ready[..] {
+        [id] => Ok((id.to_owned(), sync)),
+        [] => {
+            context.printer.talk_always(&super::show::lines(&report, std::time::Duration::ZERO, &context.printer));
+            let exit = super::sync::exit_of(&report);
+            let exit = if exit == Exit::Done { Exit::No } else { exit };
+            Err(Failure::new(exit, format!("there is no workshop to run in \"{}\"", args.source)))
+        }
+        _ => Err(Failure::new(Exit::Usage, format!("there are several workshops: {}", ready.join(", ")))
+            .help("name the directory of one, or give --path DIR")),
+    }
+}
+
+/// Takes an artifact's file into the run's store, with its images; the workshop's id.
+async fn bring_artifact(args: &Args, file: &Path, store: &Arc<Store>, context: &Context) -> Result<String, Failure> {
+    let workspace = match &args.workspace {
+        None => Workspace::default(),
+        Some(path) => read_workspace(path, context)?,
+    };
+    let insecure = args.flags.registry.iter().filter(|_| args.flags.insecure);
+    let registries = Registries::new(RegistryOptions {
+        credentials: Credentials::docker(),
+        insecure: insecure.filter_map(|registry| registry.split('/').next()).map(str::to_owned).collect(),
+    });
+    let layout = Layout::new(context.state.join("layout"));
+    let placed = place_artifact(Placed {
+        file,
+        workspace: &workspace,
+        registry: args.flags.registry.as_deref(),
+        state: &context.state,
+        layout: &layout,
+        registries: &registries,
+        store,
+    });
+    placed.await.map_err(|error| {
+        let exit = if error.is_content() { Exit::No } else { Exit::Outside };
+        Failure::from_error(exit, error)
+    })
+}
+
+fn read_workspace(path: &Path, context: &Context) -> Result<Workspace, Failure> {
+    let shown = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| Failure::outside(format!("failed to read \"{shown}\""), error))?;
+    match parse_workspace(&shown, &bytes).into_result() {
+        Ok((workspace, warnings)) => {
+            diagnostics::show(&context.printer, &warnings);
+            Ok(workspace)
+        }
+        Err(problems) => {
+            diagnostics::show(&context.printer, &problems);
+            Err(Failure::new(Exit::No, format!("\"{shown}\" is invalid")))
+        }
+    }
+}
+
+/// The state directory of one run.
+struct PrivateState {
+    path: PathBuf,
+    _lock: StateLock,
+}
+
+impl PrivateState {
+    /// A directory below `state` for this source that no other run uses. Its name is short: sockets are in it.
+    fn make(state: &Path, source: &str) -> Result<Self, Failure> {
+        let hash = Digest::of(source.as_bytes()).hex();
+        for number in 0..MAX_RUNS {
+            let path = state.join("runs").join(format!("{}-{number}", &hash[..8]));
+            let failed = |error| Failure::outside(format!("failed to prepare \"{}\"", path.display()), error);
+            std::fs::create_dir_all(&path).map_err(failed)?;
+            let Some(lock) = StateLock::try_take(&path)? else { continue };
+            for shared in SHARED {
+                let original = state.join(shared);
+                std::fs::create_dir_all(&original).map_err(failed)?;
+                match std::os::unix::fs::symlink(&original, path.join(shared)) {
+                    Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+                    _ => {}
+                }
+            }
+            return Ok(Self { path, _lock: lock });
+        }
+        Err(Failure::new(Exit::Outside, format!("{MAX_RUNS} runs of \"{source}\" are going on already")))
+    }
+
+    /// Takes the directory away; what is shared is only linked to.
+    fn remove(self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "failed to remove the state of a run");
+        }
+    }
+}
