@@ -21,6 +21,7 @@ mod gateway;
 mod generated;
 mod git;
 mod images;
+mod management;
 mod readme;
 mod runtime;
 mod spine;

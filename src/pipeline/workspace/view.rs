@@ -125,6 +125,12 @@ impl<'a> Parts<'a> {
             .unwrap_or_default()
     }
 
+    /// Whether another step or a reset was asked for that was not begun yet.
+    fn is_asked_elsewhere(&self) -> bool {
+        let wish = wish_of(self.instance);
+        Some(self.step()) != self.record.step || (wish.reset.is_some() && wish.reset != self.record.reset_handled)
+    }
+
     /// The ids of its steps.
     pub fn steps(&self) -> Vec<String> {
         self.record.pin.iter().flat_map(|pin| pin.steps.iter().map(|step| step.id.clone())).collect()
@@ -158,7 +164,11 @@ impl<'a> Parts<'a> {
         let phase = if metadata.deletion_timestamp.is_some() {
             management::Phase::Terminating
         } else {
-            status.phase.map(phase_of).unwrap_or_default()
+            match status.phase.map(phase_of).unwrap_or_default() {
+                // What was asked for counts from when it was, not from when somebody looked.
+                management::Phase::Running if self.is_asked_elsewhere() => management::Phase::Transitioning,
+                phase => phase,
+            }
         };
         InstanceView {
             uid: metadata.uid.clone().unwrap_or_default(),

@@ -1,0 +1,4 @@
+//! The management API: one suite of requests and expectations, and the implementations that it is run against.
+
+mod local;
+mod suite;
