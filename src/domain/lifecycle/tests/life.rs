@@ -1,0 +1,253 @@
+//! What becomes of an instance, happening by happening.
+
+use super::*;
+
+#[test]
+fn it_is_pinned_started_and_its_time_counts_from_there() {
+    let mut world = World::new();
+    world.template = Err("its workshop is not there".into());
+    world.settle().is(Phase::Pending, "", "");
+    assert_eq!(world.record.message.as_deref(), Some("its workshop is not there"));
+    world.template = Ok(revision("a", &STEPS));
+    world.look();
+    world.is(Phase::Provisioning, "", "start one");
+    world.look();
+    world.is(Phase::Provisioning, "", "").settle().is(Phase::Running, "one", "");
+    assert_eq!(world.record.started_at, Some(at(1_000)));
+    assert_eq!(world.record.expires_at, Some(at(1_000 + 7_200)));
+    // The first thing that would happen by itself is falling asleep.
+    assert_eq!(world.decide().look_again, Some(at(1_000 + 1_800)));
+    world.template = Err("gone".into());
+    world.wish.step = Some("two".into());
+    world.settle().is(Phase::Running, "two", "stop, start two");
+}
+
+#[test]
+fn another_step_is_another_container_and_a_broken_one_leads_back() {
+    let mut world = World::new();
+    world.settle().is(Phase::Running, "one", "start one");
+    world.wish.step = Some("two".into());
+    world.look();
+    world.is(Phase::Transitioning, "one", "stop, start two").settle().is(Phase::Running, "two", "");
+    world.broken = vec!["three"];
+    world.wish.step = Some("three".into());
+    world.settle().is(Phase::Running, "two", "stop, start three, goto two, stop, start two");
+    let told = "step \"three\" did not start (no such image): back at \"two\"";
+    assert_eq!((world.record.message.as_deref(), world.wish.step.as_deref()), (Some(told), Some("two")));
+    assert_eq!(world.events, [Reason::StepFailed]);
+    world.wish.step = Some("one".into());
+    world.settle().is(Phase::Running, "one", "stop, start one");
+    assert_eq!(world.record.message, None);
+    world.wish.step = Some("nowhere".into());
+    world.settle().is(Phase::Running, "one", "");
+    assert!(world.record.message.as_ref().unwrap().contains("no step \"nowhere\""));
+}
+
+#[test]
+fn a_step_that_does_not_answer_in_time_leads_back() {
+    let mut world = World::new();
+    world.settle();
+    world.actions.clear();
+    world.wish.step = Some("two".into());
+    world.look();
+    world.after(Duration::from_secs(59)).look();
+    world.is(Phase::Transitioning, "one", "stop, start two");
+    assert_eq!(world.decide().look_again, Some(at(1_060)));
+    world.after(Duration::from_secs(1)).look();
+    world.is(Phase::Transitioning, "one", "goto one").settle().is(Phase::Running, "one", "stop, start one");
+    assert!(world.record.message.as_ref().unwrap().contains("did not answer within 60 s"));
+}
+
+#[test]
+fn a_reset_starts_the_same_image_anew_once_and_moves_the_pin() {
+    let mut world = World::new();
+    world.settle();
+    world.actions.clear();
+    world.wish.reset = Some("r1".into());
+    world.settle().is(Phase::Running, "one", "stop, start one").settle().is(Phase::Running, "one", "");
+    world.template = Ok(revision("b", &[("one", "10"), ("two", "2"), ("three", "3")]));
+    world.settle().is(Phase::Running, "one", "");
+    assert!(world.record.is_outdated && world.events == [Reason::NewerRevision]);
+    world.wish.reset = Some("r2".into());
+    world.settle().is(Phase::Running, "one", "stop, start one");
+    assert!(!world.record.is_outdated);
+    assert_eq!(world.record.pin, world.template.clone().ok());
+}
+
+#[test]
+fn an_update_moves_the_pin_and_a_step_that_vanished_stays_for_those_in_it() {
+    let mut world = World::new();
+    world.wish.step = Some("two".into());
+    world.settle();
+    world.actions.clear();
+    world.template = Ok(revision("b", &[("one", "10"), ("three", "3")]));
+    world.wish.update = Some("u1".into());
+    world.settle().is(Phase::Running, "two", "");
+    assert!(world.record.is_outdated && world.record.message.as_ref().unwrap().contains("not in the template"));
+    world.wish.step = Some("three".into());
+    world.wish.update = Some("u2".into());
+    world.settle().is(Phase::Running, "three", "stop, start three");
+    assert_eq!((world.record.is_outdated, world.record.pin.clone()), (false, world.template.clone().ok()));
+    // An update that leaves the step's image alone leaves the learner alone; the texts follow.
+    world.template = Ok(revision("c", &[("one", "11"), ("three", "3")]));
+    world.wish.update = Some("u3".into());
+    world.settle().is(Phase::Running, "three", "preview artifact-c");
+}
+
+#[test]
+fn texts_follow_at_once_where_images_are_equal_and_only_in_local_mode() {
+    let mut world = World::new();
+    world.settle();
+    world.actions.clear();
+    world.template = Ok(revision("b", &[("three", "3"), ("two", "2"), ("one", "1")]));
+    world.settle().is(Phase::Running, "one", "preview artifact-b");
+    assert!(!world.record.is_outdated && world.events.is_empty());
+    // Settings are no texts: they wait.
+    let mut other = revision("c", &STEPS);
+    other.defaults = json!({"resources": {"memory": "1Gi"}});
+    world.template = Ok(other);
+    world.settle().is(Phase::Running, "one", "preview artifact-c");
+    assert!(world.record.is_outdated);
+    let mut cluster = World { live_text: false, ..World::new() };
+    cluster.settle();
+    cluster.actions.clear();
+    cluster.template = Ok(revision("b", &STEPS));
+    cluster.settle().is(Phase::Running, "one", "");
+    assert!(cluster.record.is_outdated);
+    cluster.wish.update = Some("u".into());
+    cluster.settle().is(Phase::Running, "one", "stop, start one");
+}
+
+#[test]
+fn the_end_is_told_before_and_an_ephemeral_one_is_deleted_then() {
+    let mut world = World::new();
+    world.overrides = Some(json!({"lifecycle": {"idleSuspend": false}}));
+    world.settle();
+    assert_eq!(world.decide().look_again, Some(at(1_000 + 7_200 - 720)));
+    world.minutes(107).settle();
+    assert!(!world.record.is_expiring);
+    world.minutes(1).settle();
+    assert!(world.record.is_expiring && world.events == [Reason::Expiring]);
+    world.minutes(1).settle();
+    assert_eq!((world.events.len(), world.decide().look_again), (1, Some(at(8_200))));
+    world.actions.clear();
+    world.minutes(11).settle().is(Phase::Terminating, "one", "delete, stop, forget");
+    assert!(world.is_forgotten);
+    // Five minutes are the least warning.
+    let mut short = World::new();
+    short.overrides = Some(json!({"lifecycle": {"ttl": "10m"}}));
+    short.settle();
+    short.minutes(5).settle();
+    assert_eq!(short.events, [Reason::Expiring]);
+}
+
+#[test]
+fn more_time_and_hold_keep_it() {
+    let mut world = World::new();
+    world.overrides = Some(json!({"lifecycle": {"idleSuspend": false}}));
+    world.settle();
+    world.wish.expires_at = Some(at(20_000));
+    world.minutes(200).settle();
+    assert_eq!((world.record.phase, world.record.expires_at), (Phase::Running, Some(at(20_000))));
+    world.wish.hold = true;
+    world.minutes(2_000).settle();
+    assert_eq!((world.record.phase, world.record.is_expiring), (Phase::Running, false));
+    world.wish.hold = false;
+    world.settle();
+    assert!(world.is_forgotten);
+}
+
+#[test]
+fn a_persistent_one_sleeps_at_its_end_and_has_its_time_anew_when_woken() {
+    let mut world = World::new();
+    world.overrides = Some(json!({"lifecycle": {"mode": "persistent", "idleSuspend": false}}));
+    world.settle().is(Phase::Running, "one", "start one");
+    world.minutes(121).settle().is(Phase::Suspended, "one", "stop");
+    assert_eq!(world.events, [Reason::Expired]);
+    world.minutes(600).settle().is(Phase::Suspended, "one", "");
+    world.minutes(1).used().settle().is(Phase::Running, "one", "start one");
+    assert_eq!(world.record.expires_at, Some(world.now.checked_add(Duration::from_secs(7_200)).unwrap()));
+}
+
+#[test]
+fn one_that_nobody_uses_sleeps_and_use_wakes_it() {
+    let mut world = World::new();
+    world.settle().is(Phase::Running, "one", "start one");
+    world.minutes(20).used().minutes(29).settle().is(Phase::Running, "one", "");
+    world.minutes(1).settle().is(Phase::Suspended, "one", "stop");
+    assert_eq!(world.events, [Reason::Idle]);
+    // A report that comes late, of before, wakes nobody.
+    world.record.last_activity_at = world.record.asleep.map(|asleep| asleep.since);
+    world.settle().is(Phase::Suspended, "one", "");
+    world.minutes(1).used().settle().is(Phase::Running, "one", "start one");
+    // What somebody put to sleep, no use wakes.
+    world.wish.suspended = true;
+    world.settle().is(Phase::Suspended, "one", "stop");
+    world.minutes(1).used().settle().is(Phase::Suspended, "one", "");
+    world.wish.suspended = false;
+    world.settle().is(Phase::Running, "one", "start one");
+    world.wish.hold = true;
+    world.minutes(600).settle().is(Phase::Running, "one", "");
+}
+
+#[test]
+fn a_container_that_dies_is_started_again_slower_and_slower_and_then_no_more() {
+    let mut world = World::new();
+    world.settle().is(Phase::Running, "one", "start one");
+    let mut pauses = Vec::new();
+    for round in 1..=MAX_RESTARTS {
+        world.end("it ended with code 137").look();
+        let mut pause = 0;
+        while world.actions.is_empty() {
+            pause += 1;
+            assert!(pause <= 30, "round {round}");
+            world.after(Duration::from_secs(1)).look();
+        }
+        pauses.push(pause);
+        world.settle().is(Phase::Running, "one", "stop, start one");
+    }
+    assert_eq!(pauses, [0, 1, 2, 4, 8]);
+    world.end("it ended with code 137: out of memory").settle().is(Phase::Failed, "one", "stop");
+    assert!(world.record.message.as_ref().unwrap().contains("6 times in a row: it ended with code 137: out of memory"));
+    assert_eq!(world.events.last(), Some(&Reason::CrashLooping));
+    world.minutes(5).settle().is(Phase::Failed, "one", "");
+    // Another wish is another try.
+    world.wish.reset = Some("again".into());
+    world.settle().is(Phase::Running, "one", "start one");
+    // Failures far from each other do not add up.
+    world.wish.hold = true;
+    world.actions.clear();
+    for _ in 0..20 {
+        world.minutes(11).used().settle();
+        world.end("it ended").settle().is(Phase::Running, "one", "stop, start one");
+    }
+}
+
+#[test]
+fn a_first_step_that_cannot_start_fails_with_its_reason() {
+    let mut world = World { broken: vec!["one"], ..World::new() };
+    for _ in 0..60 {
+        world.look();
+        world.after(Duration::from_secs(1));
+    }
+    assert_eq!(world.record.phase, Phase::Failed);
+    assert!(world.record.message.as_ref().unwrap().contains("no such image"));
+    assert_eq!(world.actions.iter().filter(|action| *action == "start one").count(), 6);
+}
+
+#[test]
+fn what_runs_already_is_adopted_and_a_cut_off_start_is_made_again() {
+    let mut world = World::new();
+    world.settle();
+    let print = world.record.run.clone().unwrap().fingerprint;
+    world.actions.clear();
+    world.seen = Seen::Running { fingerprint: print.clone(), is_ready: false, since: world.now };
+    world.settle().is(Phase::Running, "one", "");
+    world.seen = Seen::Ended { fingerprint: String::new(), reason: String::new() };
+    world.settle().is(Phase::Running, "one", "stop, start one");
+    world.seen = Seen::Running { fingerprint: "another".into(), is_ready: true, since: world.now };
+    world.settle().is(Phase::Running, "one", "stop, start one");
+    // A record that was lost does not cost the learner the machine.
+    world.record = Record { pin: world.record.pin.clone(), ..Record::default() };
+    world.settle().is(Phase::Running, "one", "preview artifact-a");
+}
