@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 pub use containers::Containers;
@@ -77,7 +77,8 @@ struct Shared<R> {
 struct Task {
     version: i64,
     notify: Arc<Notify>,
-    handle: JoinHandle<()>,
+    /// Ends with the operator, however that ends: two tasks of one instance would fight.
+    handle: AbortOnDropHandle<()>,
 }
 
 /// Keeps containers as instances ask, until told to stop; then ends all of them and returns.
@@ -201,7 +202,7 @@ impl<R: Containers> Supervisor<R> {
         let notify = Arc::new(Notify::new());
         let keeper =
             Keeper::new(Arc::clone(&self.shared), key, uid.clone(), Arc::clone(&notify), self.listing.subscribe());
-        let handle = tokio::spawn(keeper.run());
+        let handle = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
         self.tasks.insert(uid, Task { version, notify, handle });
     }
 
@@ -209,12 +210,9 @@ impl<R: Containers> Supervisor<R> {
     async fn end(&mut self) {
         let deadline = tokio::time::Instant::now() + END_WITHIN;
         let tasks = std::mem::take(&mut self.tasks);
-        let aborts: Vec<_> = tasks.values().map(|task| task.handle.abort_handle()).collect();
         let ended = join_all(tasks.into_values().map(|task| task.handle));
         // What is being started at this moment is given a moment, so that it is found below.
-        if tokio::time::timeout(GRACE / 2, ended).await.is_err() {
-            aborts.iter().for_each(tokio::task::AbortHandle::abort);
-        }
+        let _ = tokio::time::timeout(GRACE / 2, ended).await;
         let settings = &self.shared.settings;
         let found = match settings.runtime.list().await {
             Ok(found) => found,
