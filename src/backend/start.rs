@@ -2,20 +2,23 @@
 //!
 //! What fails is said by the readiness probe and tried again.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::domain::digest::Digest;
+use crate::domain::workspace::TerminalServer;
 
 use super::app::{App, Machine};
+use super::exec::Identity;
 use super::files::FilesClient;
 use super::keys::{self, KeyError};
 use super::learner::{self, Program};
 use super::management::{Management, ManagementError};
 use super::session::{self, BackOff};
 use super::store::{self, Source, Store, StoreError, Workshop};
-use super::terminal::{Exit, Shell, Terminal, TerminalError};
+use super::terminal::{Exit, ImageTtyd, Shell, Terminal, TerminalError};
 use super::{NO_SHELL_MODE, chain, exec};
 
 /// The longest token file, in bytes.
@@ -25,6 +28,10 @@ const MAX_TOKEN: usize = 16 << 10;
 enum StartError {
     #[error("failed to read the workspace's own token from \"{path}\"")]
     Token { path: String, source: std::io::Error },
+    #[error("the workshop wants the image's own ttyd (access.webTerminal.server), but the image has none")]
+    NoTtyd,
+    #[error("failed to make \"{path}\" for the socket of the image's ttyd")]
+    Ttyd { path: String, source: std::io::Error },
     #[error("WORKSHOP_VERIFY_KEY has to be set beside WORKSHOP_MANAGEMENT_URL: nobody could be let in otherwise")]
     NoKey,
     #[error(transparent)]
@@ -136,13 +143,34 @@ fn start_machine(app: &Arc<App>) -> Result<Machine, StartError> {
                 app.events.send("terminal", &json!({ "exit": exit }));
             }
         };
-        Some(Terminal::start(shell, Arc::new(activity), Arc::new(on_exit))?)
+        let (activity, on_exit) = (Arc::new(activity), Arc::new(on_exit));
+        Some(match settings.access.web_terminal.server {
+            TerminalServer::Builtin => Terminal::start(shell, activity, on_exit)?,
+            TerminalServer::Ttyd => {
+                let ttyd = image_ttyd(app, &shell.user)?;
+                Terminal::start_ttyd(shell, ttyd, activity, on_exit)?
+            }
+        })
     } else {
         None
     };
     let files = FilesClient::new(account.identity.clone());
     let environment = environment_of_image();
     Ok(Machine { home, files, terminal, environment })
+}
+
+/// The image's ttyd, with a directory for its socket that the learner alone may enter.
+fn image_ttyd(app: &App, user: &Identity) -> Result<ImageTtyd, StartError> {
+    let programs = ["/usr/local/bin/ttyd", "/usr/bin/ttyd", "/bin/ttyd"];
+    let program = programs.into_iter().find(|path| app.config.path(path).is_file()).ok_or(StartError::NoTtyd)?;
+    let directory = app.config.path("/workshop/ttyd");
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory)
+        .and_then(|()| std::os::unix::fs::chown(&directory, Some(user.uid), Some(user.gid)));
+    made.map_err(|source| StartError::Ttyd { path: directory.display().to_string(), source })?;
+    Ok(ImageTtyd { program: program.into(), directory })
 }
 
 /// What the image sets, for the commands of checks, which run as the backend does.
