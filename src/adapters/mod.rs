@@ -2,6 +2,7 @@
 
 pub mod artifact;
 pub mod cluster;
+pub mod engine;
 pub mod folder;
 pub mod git;
 pub mod layout;

@@ -14,6 +14,7 @@ pub use crate::domain::container::{
     Address, Capabilities, Egress, Found, FoundState, ManagementReach, RuntimeChoice, WorkspaceSpec,
 };
 
+use crate::adapters::engine::{Engine, EngineError, ImageSource, Surroundings};
 use crate::adapters::layout::{Layout, LayoutError};
 use crate::adapters::runtime::RuntimeError;
 use crate::adapters::runtime::workspace::{ContainerError, Containers, ImageParts};
@@ -58,6 +59,9 @@ pub enum RuntimeEndError {
     /// The native runtime refused.
     #[error(transparent)]
     Native(#[from] ContainerError),
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// Output cannot be read.
     #[error("cannot read the output of a workspace")]
     Logs(#[source] io::Error),
@@ -77,6 +81,14 @@ impl From<RuntimeError> for RuntimeEndError {
 pub enum RuntimeEnd {
     /// `runc` on this machine.
     Native(Arc<Native>),
+    /// Docker or Podman.
+    Engine(Arc<InEngine>),
+}
+
+/// A container engine and the images that it is given.
+pub struct InEngine {
+    engine: Engine,
+    images: Images,
 }
 
 /// The native runtime and the images that it runs.
@@ -88,12 +100,28 @@ pub struct Native {
 impl RuntimeEnd {
     /// The runtime that the user names, else the first that is there: Docker, Podman, native.
     pub async fn detect(choice: Option<RuntimeChoice>, state: &Path) -> Result<Self, RuntimeEndError> {
+        Self::detect_in(choice, state, &Surroundings::read()).await
+    }
+
+    /// As [`Self::detect`], with the variables that name engines as values.
+    pub async fn detect_in(
+        choice: Option<RuntimeChoice>,
+        state: &Path,
+        surroundings: &Surroundings,
+    ) -> Result<Self, RuntimeEndError> {
         let mut reasons = Vec::new();
         for candidate in
             RuntimeChoice::ALL.into_iter().filter(|candidate| choice.is_none_or(|named| named == *candidate))
         {
             match candidate {
-                RuntimeChoice::Docker | RuntimeChoice::Podman => {}
+                RuntimeChoice::Docker | RuntimeChoice::Podman => {
+                    match Engine::find(candidate, surroundings, state).await {
+                        Ok(engine) => {
+                            return Ok(Self::Engine(Arc::new(InEngine { engine, images: Images::of(state) })));
+                        }
+                        Err(errors) => reasons.extend(errors.iter().map(ToString::to_string)),
+                    }
+                }
                 RuntimeChoice::Native => {
                     let opened = {
                         let state = state.to_owned();
@@ -122,6 +150,7 @@ impl RuntimeEnd {
     pub fn describe(&self) -> Capabilities {
         match self {
             Self::Native(native) => native.containers.describe(),
+            Self::Engine(engine) => engine.engine.describe(),
         }
     }
 
@@ -129,6 +158,7 @@ impl RuntimeEnd {
     pub async fn prepare(&self, image: &str) -> Result<(), RuntimeEndError> {
         match self {
             Self::Native(native) => native.unpack(image).await.map(drop),
+            Self::Engine(engine) => engine.load(image).await.map(drop),
         }
     }
 
@@ -139,6 +169,10 @@ impl RuntimeEnd {
                 let parts = native.unpack(&spec.image).await?;
                 Ok(native.containers.start(spec, fingerprint, parts).await?)
             }
+            Self::Engine(engine) => {
+                let (id, arguments) = engine.load(&spec.image).await?;
+                Ok(engine.engine.start(spec, fingerprint, &id, arguments).await?)
+            }
         }
     }
 
@@ -146,6 +180,7 @@ impl RuntimeEnd {
     pub async fn stop(&self, uid: &str, grace: Duration) -> Result<(), RuntimeEndError> {
         match self {
             Self::Native(native) => Ok(native.containers.stop(uid, grace).await?),
+            Self::Engine(engine) => Ok(engine.engine.stop(uid, grace).await?),
         }
     }
 
@@ -153,6 +188,7 @@ impl RuntimeEnd {
     pub async fn list(&self) -> Result<Vec<Found>, RuntimeEndError> {
         match self {
             Self::Native(native) => Ok(native.containers.list().await?),
+            Self::Engine(engine) => Ok(engine.engine.list().await?),
         }
     }
 
@@ -164,6 +200,7 @@ impl RuntimeEnd {
     ) -> Result<BoxStream<'static, Result<Bytes, RuntimeEndError>>, RuntimeEndError> {
         match self {
             Self::Native(native) => Ok(native.containers.logs(uid, follow)?.map_err(RuntimeEndError::Logs).boxed()),
+            Self::Engine(engine) => Ok(engine.engine.logs(uid, follow).await?.map_err(RuntimeEndError::Engine).boxed()),
         }
     }
 }
@@ -193,6 +230,29 @@ impl Native {
             Ok(ImageParts { layers, environment: run.env, arguments })
         });
         unpacked.await.map_err(|_| RuntimeEndError::Interrupted(image.to_owned()))?
+    }
+}
+
+impl InEngine {
+    /// Hands the image over where the engine lacks it; gives the engine's id of it and its first process.
+    async fn load(&self, name: &str) -> Result<(String, Vec<String>), RuntimeEndError> {
+        let (images, wanted) = (self.images.clone(), name.to_owned());
+        let read = tokio::task::spawn_blocking(move || {
+            let (image, layout) = images.find(&wanted)?;
+            let missing = |digest| RuntimeEndError::MissingBlob { image: wanted.clone(), digest };
+            let config_digest = image.manifest.config.digest;
+            let config = layout.blobs().read(&config_digest, MAX_MANIFEST)?.ok_or_else(|| missing(config_digest))?;
+            let layers = image.manifest.layers.iter().map(|layer| (layer.digest, layout.blobs().path(&layer.digest)));
+            let layers: Vec<_> = layers.collect();
+            if let Some((digest, _)) = layers.iter().find(|(_, path)| !path.is_file()) {
+                return Err(missing(*digest));
+            }
+            let source = ImageSource { digest: image.encode().digest, config_digest, config, layers };
+            let run = image.config.config;
+            Ok((source, run.entrypoint.into_iter().chain(run.cmd).flatten().collect()))
+        });
+        let (source, arguments) = read.await.map_err(|_| RuntimeEndError::Interrupted(name.to_owned()))??;
+        Ok((self.engine.load(source).await?, arguments))
     }
 }
 

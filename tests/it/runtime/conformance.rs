@@ -11,53 +11,43 @@ use crate::support::wait::wait_for;
 /// Runs a command in the workspace of this uid, as root.
 pub type Exec<'a> = &'a dyn Fn(&str, &[&str]) -> Output;
 
-/// Shell commands inside of a workspace, and what they print.
-const FACTS: &[(&str, &str)] = &[
-    ("tini is the first process", "cat /proc/1/comm"),
-    ("it sees its own processes only", "ls -d /proc/[0-9]* | wc -l | awk '{ print ($1 < 12) }'"),
-    ("it has its own host name", "hostname"),
-    ("it knows itself by name", "grep -c alice /etc/hosts"),
-    ("loopback is up", "ip -o link show lo | grep -c 'LOOPBACK,UP'"),
-    ("it has the image's files", "cat /etc/step"),
-    ("it has the image's environment", "tr '\\0' '\\n' </proc/1/environ | grep LESSON"),
-    ("it knows its instance", "tr '\\0' '\\n' </proc/1/environ | grep WORKSHOP_INSTANCE"),
-    ("the token is there", "cat /workshop/secret/token"),
-    ("the token is root's alone", "stat -c %a:%u /workshop/secret/token"),
-    ("a learner cannot read the token", "setuidgid learner cat /workshop/secret/token 2>/dev/null || echo refused"),
-    ("the backend's state is root's alone", "stat -c %a:%u /workshop/state"),
-    ("a learner cannot list the state", "setuidgid learner ls /workshop/state 2>/dev/null || echo refused"),
-    ("the artifact is a database", "head -c 13 /workshop/artifact/workshop.db"),
-    ("the artifact cannot be written", "echo x 2>/dev/null >/workshop/artifact/workshop.db || echo refused"),
-    ("everybody may open a terminal", "stat -c %a /dev/pts/ptmx"),
-    ("the kernel's settings cannot be written", "echo 1 2>/dev/null >/proc/sys/kernel/sysrq || echo refused"),
-    ("devices of the machine are out of reach", "mknod /tmp/disk b 8 0 && cat /tmp/disk 2>/dev/null || echo refused"),
-    ("nothing can be mounted", "mount -t tmpfs tmpfs /mnt 2>/dev/null || echo refused"),
-    ("nobody makes a user namespace", "setuidgid learner unshare -U true 2>/dev/null || echo refused"),
-    ("root may change owners", "touch /tmp/a && chown 1000 /tmp/a && stat -c %u /tmp/a"),
-];
-
-const EXPECTED: &[&str] = &[
-    "tini",
-    "1",
-    "alice",
-    "1",
-    "1",
-    "one",
-    "LESSON=from-the-image",
-    "WORKSHOP_INSTANCE=uid-alice",
-    "token of alice",
-    "400:0",
-    "refused",
-    "700:0",
-    "refused",
-    "SQLite format",
-    "refused",
-    "666",
-    "refused",
-    "refused",
-    "refused",
-    "refused",
-    "1000",
+/// Facts of every workspace: what, a shell command inside of it, and what that prints.
+const FACTS: &[(&str, &str, &str)] = &[
+    ("tini is the first process", "cat /proc/1/comm", "tini"),
+    ("it sees its own processes only", "ls -d /proc/[0-9]* | wc -l | awk '{ print ($1 < 12) }'", "1"),
+    ("it has its own host name", "hostname", "alice"),
+    ("it knows itself by name", "grep -c alice /etc/hosts", "1"),
+    ("loopback is up", "ip -o link show lo | grep -c 'LOOPBACK,UP'", "1"),
+    ("it has the image's files", "cat /etc/step", "one"),
+    ("it has the image's environment", "tr '\\0' '\\n' </proc/1/environ | grep LESSON", "LESSON=from-the-image"),
+    (
+        "it knows its instance",
+        "tr '\\0' '\\n' </proc/1/environ | grep WORKSHOP_INSTANCE",
+        "WORKSHOP_INSTANCE=uid-alice",
+    ),
+    ("the token is there", "cat /workshop/secret/token", "token of alice"),
+    ("the token is root's alone", "stat -c %a:%u /workshop/secret/token", "400:0"),
+    (
+        "a learner cannot read the token",
+        "setuidgid learner cat /workshop/secret/token 2>/dev/null || echo refused",
+        "refused",
+    ),
+    ("the backend's state is root's alone", "stat -c %a:%u /workshop/state", "700:0"),
+    ("a learner cannot list the state", "setuidgid learner ls /workshop/state 2>/dev/null || echo refused", "refused"),
+    ("the artifact is a database", "head -c 13 /workshop/artifact/workshop.db", "SQLite format"),
+    ("everybody may open a terminal", "stat -c %a /dev/pts/ptmx", "666"),
+    (
+        "the kernel's settings cannot be written",
+        "echo 1 2>/dev/null >/proc/sys/kernel/sysrq || echo refused",
+        "refused",
+    ),
+    (
+        "devices of the machine are out of reach",
+        "mknod /tmp/disk b 8 0 && cat /tmp/disk 2>/dev/null || echo refused",
+        "refused",
+    ),
+    ("nothing can be mounted", "mount -t tmpfs tmpfs /mnt 2>/dev/null || echo refused", "refused"),
+    ("root may change owners", "touch /tmp/a && chown 1000 /tmp/a && stat -c %u /tmp/a", "1000"),
 ];
 
 /// A workspace from its start to its end.
@@ -68,10 +58,7 @@ pub async fn check(compiled: &Compiled, runtime: &RuntimeEnd, exec: Exec<'_>) {
     wait_for_backend(&started);
     assert_eq!((started.uid.as_str(), started.step.as_str()), ("uid-alice", "one"));
 
-    assert_eq!(FACTS.len(), EXPECTED.len());
-    for ((what, command), expected) in FACTS.iter().zip(EXPECTED) {
-        assert_eq!(text(&exec(&spec.uid, &["sh", "-c", command])), *expected, "{what}: {command}");
-    }
+    check_facts(&spec.uid, FACTS, exec);
     is_found(runtime, &started).await;
     refuses_a_second_start(runtime, &spec).await;
     memory_is_limited(&spec, exec);
@@ -85,6 +72,13 @@ pub async fn check(compiled: &Compiled, runtime: &RuntimeEnd, exec: Exec<'_>) {
     assert!(runtime.logs(&spec.uid, false).await.is_err());
     switches_steps(compiled, runtime, exec).await;
     tells_how_it_ended(compiled, runtime, exec).await;
+}
+
+/// Holds facts against a workspace.
+pub fn check_facts(uid: &str, facts: &[(&str, &str, &str)], exec: Exec<'_>) {
+    for (what, command, expected) in facts {
+        assert_eq!(text(&exec(uid, &["sh", "-c", command])), *expected, "{what}: {command}");
+    }
 }
 
 async fn is_found(runtime: &RuntimeEnd, started: &workshop::pipeline::runtime_end::Found) {

@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -45,26 +45,7 @@ impl Compiled {
 
     /// What a workspace of the first step is started from.
     pub fn spec(&self, name: &str) -> WorkspaceSpec {
-        WorkspaceSpec {
-            uid: format!("uid-{name}"),
-            namespace: "default".into(),
-            name: name.into(),
-            step: "one".into(),
-            image: self.images[0].clone(),
-            environment: vec![
-                ("WORKSHOP_INSTANCE".into(), format!("uid-{name}")),
-                ("WORKSHOP_STEP".into(), "one".into()),
-            ],
-            artifact: self.workshop.state.join("artifact.db"),
-            token: format!("token of {name}"),
-            persist: None,
-            cpu_millis: 500,
-            memory_bytes: 64 << 20,
-            hostname: name.into(),
-            egress: Egress::None,
-            management_socket: None,
-            management_url: None,
-        }
+        spec(&self.workshop.state, &self.images[0], name)
     }
 
     pub async fn runtime(&self, choice: RuntimeChoice) -> RuntimeEnd {
@@ -75,6 +56,27 @@ impl Compiled {
     pub fn places(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.workshop.state.join("workspaces")).unwrap();
         entries.map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with("runc")).collect()
+    }
+}
+
+/// What a workspace of this image is started from, its artifact in the state directory.
+pub fn spec(state: &Path, image: &str, name: &str) -> WorkspaceSpec {
+    WorkspaceSpec {
+        uid: format!("uid-{name}"),
+        namespace: "default".into(),
+        name: name.into(),
+        step: "one".into(),
+        image: image.into(),
+        environment: vec![("WORKSHOP_INSTANCE".into(), format!("uid-{name}")), ("WORKSHOP_STEP".into(), "one".into())],
+        artifact: state.join("artifact.db"),
+        token: format!("token of {name}"),
+        persist: None,
+        cpu_millis: 500,
+        memory_bytes: 64 << 20,
+        hostname: name.into(),
+        egress: Egress::None,
+        management_socket: None,
+        management_url: None,
     }
 }
 

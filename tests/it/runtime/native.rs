@@ -3,10 +3,16 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use workshop::pipeline::runtime_end::{FoundState, RuntimeChoice};
+use workshop::pipeline::runtime_end::{FoundState, RuntimeChoice, RuntimeEnd};
 
 use super::conformance;
 use super::fixture::{Compiled, GRACE, get, text, wait_for_backend};
+
+/// What is so besides the facts of every workspace, in the same form.
+const FACTS: &[(&str, &str, &str)] = &[
+    ("the artifact cannot be written", "echo x 2>/dev/null >/workshop/artifact/workshop.db || echo refused", "refused"),
+    ("nobody makes a user namespace", "setuidgid learner unshare -U true 2>/dev/null || echo refused", "refused"),
+];
 
 /// Runs a command in the native workspace of this uid.
 fn exec(state: &Path, uid: &str, arguments: &[&str]) -> Output {
@@ -50,6 +56,7 @@ async fn a_native_workspace_sees_nothing_of_the_machine() {
     let spec = compiled.spec("alice");
     let started = runtime.start(&spec, "1").await.unwrap();
     wait_for_backend(&started);
+    conformance::check_facts(&spec.uid, FACTS, &|uid, arguments| exec(&state, uid, arguments));
     let run = |command: &str| text(&exec(&state, &spec.uid, &["sh", "-c", command]));
     assert_eq!(run("ls /sys/class/net"), "lo");
     assert_eq!(run("ip route | wc -l"), "0");
@@ -113,4 +120,43 @@ async fn ten_workspaces_start_at_once() {
     }
     eprintln!("ten workspaces are gone after {:?}", begin.elapsed());
     assert_eq!(traces(&compiled.workshop.state), Vec::<String>::new());
+}
+
+/// Where a start can be cut off, in order.
+const STAGES: [&str; 4] = ["workspace-mounted", "workspace-created", "workspace-connected", "workspace-running"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_was_killed_in_the_middle_leaves_nothing() {
+    let compiled = Compiled::new();
+    let runtime = compiled.runtime(RuntimeChoice::Native).await;
+    runtime.prepare(&compiled.images[0]).await.unwrap();
+    for stage in STAGES {
+        let killed = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "runtime::native::a_start_of_another_program", "--ignored"])
+            .env("WORKSHOP_FAILPOINT", stage)
+            .env("TEST_STATE", &compiled.workshop.state)
+            .env("TEST_IMAGE", &compiled.images[0])
+            .output()
+            .unwrap();
+        let signal = std::os::unix::process::ExitStatusExt::signal(&killed.status);
+        assert_eq!(
+            signal,
+            Some(9),
+            "{stage}: {} (needs the feature failpoints)",
+            String::from_utf8_lossy(&killed.stdout)
+        );
+        assert_ne!(traces(&compiled.workshop.state), Vec::<String>::new(), "{stage}");
+        assert_eq!(runtime.list().await.unwrap(), [], "{stage}");
+        assert_eq!(traces(&compiled.workshop.state), Vec::<String>::new(), "{stage}");
+        assert_eq!(compiled.places(), Vec::<std::path::PathBuf>::new(), "{stage}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "what the test above starts and kills"]
+async fn a_start_of_another_program() {
+    let state = std::path::PathBuf::from(std::env::var_os("TEST_STATE").unwrap());
+    let runtime = RuntimeEnd::detect(Some(RuntimeChoice::Native), &state).await.unwrap();
+    let spec = super::fixture::spec(&state, &std::env::var("TEST_IMAGE").unwrap(), "alice");
+    runtime.start(&spec, "1").await.unwrap();
 }
