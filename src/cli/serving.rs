@@ -80,6 +80,7 @@ impl Serving {
                 async move { Ok(runtime.logs(&uid, follow).await?.map_err(axum::BoxError::from).boxed()) }.boxed()
             })),
             owner,
+            person: super::workspace::person(),
             stop: stop.clone(),
         };
         let gateway = Gateway::new(settings, listening);

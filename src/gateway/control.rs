@@ -19,6 +19,7 @@ use super::answer::Refusal;
 use super::events;
 use super::server::{Gateway, Shared};
 use crate::domain::chain;
+use crate::domain::roster::owner_part;
 use crate::domain::token::Role;
 use crate::pipeline::workspace::{Class, CreateRequest, Error, InstanceView};
 
@@ -72,9 +73,32 @@ async fn instances(State(gateway): Shared) -> Result<Response, Refusal> {
     Ok(Json(json!({ "instances": instances })).into_response())
 }
 
-async fn create(State(gateway): Shared, Json(request): Json<CreateRequest>) -> Result<Response, Refusal> {
+async fn create(State(gateway): Shared, Json(mut request): Json<CreateRequest>) -> Result<Response, Refusal> {
+    // The page names nobody, and asking twice is no mistake there.
+    if request.owner.trim().is_empty() && request.count.is_none() {
+        request.owner.clone_from(&gateway.settings().person);
+        if request.name.is_none() {
+            request.name = free_name(&gateway, &request).map_err(refusal)?;
+        }
+    }
     let made = gateway.workspaces().create(&request).map_err(refusal)?;
     Ok((StatusCode::CREATED, Json(json!({ "instances": made }))).into_response())
+}
+
+/// A name with a number where the plain one is taken; none where it is free, or no number is.
+fn free_name(gateway: &Gateway, request: &CreateRequest) -> Result<Option<String>, Error> {
+    let prefix = request.prefix.as_deref().unwrap_or(&request.template).trim_end_matches('-');
+    let plain = format!("{prefix}-{}", owner_part(&request.owner).trim_matches('-'));
+    if gateway.workspaces().get(&plain)?.is_none() {
+        return Ok(None);
+    }
+    for number in 2..100 {
+        let name = format!("{plain}-{number}");
+        if gateway.workspaces().get(&name)?.is_none() {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 async fn instance(State(gateway): Shared, Path(name): Path<String>) -> Result<Response, Refusal> {

@@ -45,6 +45,8 @@ pub struct Settings {
     pub logs: Option<Logs>,
     /// Opens everything.
     pub owner: OwnerKey,
+    /// Whose workspaces are those that name nobody: the person of this machine.
+    pub person: String,
     /// Ends streams and connections.
     pub stop: CancellationToken,
 }
@@ -103,7 +105,6 @@ impl Gateway {
     }
 
     /// Everything that browsers may ask.
-    #[must_use]
     pub fn routes(&self) -> Router {
         Router::new()
             .route("/", get(home::page))
@@ -131,7 +132,6 @@ impl Gateway {
     }
 
     /// The control API alone, for a socket that only the owner reaches.
-    #[must_use]
     pub fn control_routes(&self) -> Router {
         Router::new()
             .nest("/control/v1", control::routes())

@@ -114,14 +114,19 @@ struct Create {
 
 impl Create {
     fn body(self) -> Value {
-        let user =
-            || std::env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "learner".to_owned());
-        let owner = self.owner.or_else(|| self.count.is_none().then(user)).unwrap_or_default();
+        let owner = self.owner.or_else(|| self.count.is_none().then(person)).unwrap_or_default();
         json!({
             "template": self.workshop, "name": self.name, "owner": owner, "step": self.step, "count": self.count,
             "prefix": self.prefix,
         })
     }
+}
+
+/// The name of the person whose program this is, where a name can be made of it.
+pub fn person() -> String {
+    let user = std::env::var("USER").unwrap_or_default();
+    let has_name = user.chars().any(|letter| letter.is_ascii_alphanumeric());
+    if has_name { user } else { "learner".to_owned() }
 }
 
 /// Runs `workshop workspace`.

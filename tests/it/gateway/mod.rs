@@ -79,8 +79,13 @@ impl Server {
         let owner = OwnerKey::read_or_make(state.path()).unwrap();
         let stop = CancellationToken::new();
         let listener = server::listen(Some("127.0.0.1:0".parse().unwrap())).await.unwrap();
-        let settings =
-            Settings { workspaces: workspaces.clone(), logs: None, owner: owner.clone(), stop: stop.clone() };
+        let settings = Settings {
+            workspaces: workspaces.clone(),
+            logs: None,
+            owner: owner.clone(),
+            person: "Grace Hopper".into(),
+            stop: stop.clone(),
+        };
         let gateway = Gateway::new(settings, listener.local_addr().unwrap());
         let socket = socket::OwnSocket::bind(&control_socket(state.path())).unwrap();
         tokio::spawn(socket::serve(gateway.clone(), socket));

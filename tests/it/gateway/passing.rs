@@ -230,6 +230,21 @@ async fn a_workspace_that_is_not_there_is_told_of_and_a_sleeping_one_wakes() {
 }
 
 #[tokio::test]
+async fn the_page_makes_workspaces_for_the_person_of_this_machine() {
+    let server = Server::start().await;
+    let cookie = server.owner_cookie();
+    let headers = [("cookie", cookie.as_str())];
+    for expected in ["first-grace-hopper", "first-grace-hopper-2", "first-grace-hopper-3"] {
+        let made = server.post("/control/v1/instances", &headers, json!({ "template": "first" })).await;
+        let view = &made.json()["instances"][0];
+        assert_eq!(
+            (made.status.as_u16(), &view["name"], &view["owner"]),
+            (201, &json!(expected), &json!("Grace Hopper"))
+        );
+    }
+}
+
+#[tokio::test]
 async fn changes_of_an_instance_are_streamed_from_the_gateway() {
     let server = Server::start().await;
     server.instance("alice");
