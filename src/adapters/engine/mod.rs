@@ -242,11 +242,8 @@ impl Engine {
             let Some(container) = self.inspect(&id).await? else { continue };
             let name = container.name.as_deref().unwrap_or_default().trim_start_matches('/').to_owned();
             match read(&container) {
-                Some(found) if found.state == FoundState::Created => {
-                    if !self.is_starting(&name) {
-                        self.remove(&name).await?;
-                    }
-                }
+                Some(found) if found.state == FoundState::Created && self.is_starting(&name) => {}
+                Some(found) if found.state == FoundState::Created => self.remove(&name).await?,
                 Some(found) => workspaces.push(found),
                 None => {}
             }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use workshop::pipeline::runtime_end::{FoundState, RuntimeChoice, RuntimeEnd};
+use workshop::pipeline::runtime_end::{Egress, FoundState, RuntimeChoice, RuntimeEnd};
 
 use super::conformance;
 use super::fixture::{Compiled, GRACE, get, text, wait_for_backend};
@@ -159,4 +159,25 @@ async fn a_start_of_another_program() {
     let runtime = RuntimeEnd::detect(Some(RuntimeChoice::Native), &state).await.unwrap();
     let spec = super::fixture::spec(&state, &std::env::var("TEST_IMAGE").unwrap(), "alice");
     runtime.start(&spec, "1").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_with_a_way_out_cannot_take_it_to_private_networks() {
+    let compiled = Compiled::new();
+    let state = compiled.workshop.state.clone();
+    let runtime = compiled.runtime(RuntimeChoice::Native).await;
+    assert!(runtime.describe().egress, "install slirp4netns (hack/deps test)");
+    let mut spec = compiled.spec("alice");
+    spec.egress = Egress::Internet;
+    let started = runtime.start(&spec, "1").await.unwrap();
+    wait_for_backend(&started);
+    let run = |command: &str| text(&exec(&state, &spec.uid, &["sh", "-c", command]));
+    assert_eq!(run("ls /sys/class/net"), "lo\ntap0");
+    assert_eq!(run("ip route get 203.0.113.9 | grep -c 'via 10.0.2.2 dev tap0'"), "1");
+    assert_eq!(run("cat /etc/resolv.conf"), "nameserver 10.0.2.3");
+    for address in ["10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254"] {
+        assert_eq!(run(&format!("ip route get {address} 2>/dev/null || echo refused")), "refused", "{address}");
+    }
+    runtime.stop(&spec.uid, GRACE).await.unwrap();
+    assert_eq!(traces(&state), Vec::<String>::new());
 }

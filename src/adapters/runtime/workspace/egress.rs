@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::identity::Identity;
 use super::network::{self, Carrier};
@@ -17,7 +17,7 @@ const READY: Duration = Duration::from_secs(10);
 
 /// The carrier that this machine has.
 pub fn find_carrier() -> Option<Carrier> {
-    find_program("pasta").map(Carrier::Pasta).or_else(|| find_program("slirp4netns").map(Carrier::Slirp))
+    find_program("slirp4netns").map(Carrier)
 }
 
 impl Containers {
@@ -48,55 +48,33 @@ impl Containers {
 /// Starts the carrier and waits until it is ready. Blocking.
 fn attach(carrier: &Carrier, place: &Place, pid: i32) -> Result<Identity, RuntimeError> {
     use std::os::unix::process::CommandExt as _;
-    let failed = |reason: &str| RuntimeError::Io {
-        doing: format!("connect a workspace through {}", carrier.name()),
-        source: std::io::Error::other(reason.to_owned()),
-    };
-    let pid_file = place.join("carrier.pid");
-    let log = super::output::create(&place.join("carrier.log"))
-        .map_err(RuntimeError::io(format!("write the log of {}", carrier.name())))?;
+    let log =
+        super::output::create(&place.join("carrier.log")).map_err(RuntimeError::io("write the log of slirp4netns"))?;
     let mut child = carrier
-        .command(pid, &pid_file)
+        .command(pid)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
         .process_group(0)
         .spawn()
-        .map_err(RuntimeError::io(format!("start {}", carrier.name())))?;
-    let found = match carrier {
-        Carrier::Slirp(_) => {
-            let (sender, receiver) = std::sync::mpsc::channel();
-            if let Some(mut out) = child.stdout.take() {
-                std::thread::spawn(move || sender.send(out.read(&mut [0]).unwrap_or(0)));
-            }
-            let is_ready = receiver.recv_timeout(READY) == Ok(1);
-            let process = i32::try_from(child.id()).ok().and_then(Identity::of);
-            if !is_ready {
-                let _ = child.kill();
-            }
-            // Somebody must ask for its exit code, whenever that is.
-            std::thread::spawn(move || child.wait());
-            process.filter(|_| is_ready)
-        }
-        Carrier::Pasta(_) => {
-            // It goes into the background when it is ready.
-            let deadline = Instant::now() + READY;
-            let status = loop {
-                match child.try_wait() {
-                    Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
-                    other => break other.ok().flatten(),
-                }
-            };
-            if status.is_none() {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-            let pid = std::fs::read_to_string(&pid_file).ok().and_then(|pid| pid.trim().parse().ok());
-            pid.filter(|_| status.is_some_and(|status| status.success())).and_then(Identity::of)
-        }
-    };
-    found.ok_or_else(|| {
+        .map_err(RuntimeError::io("start slirp4netns"))?;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    if let Some(mut out) = child.stdout.take() {
+        std::thread::spawn(move || sender.send(out.read(&mut [0]).unwrap_or(0)));
+    }
+    let is_ready = receiver.recv_timeout(READY) == Ok(1);
+    let process = i32::try_from(child.id()).ok().and_then(Identity::of);
+    if !is_ready {
+        let _ = child.kill();
+    }
+    // Somebody must ask for its exit code, whenever that is.
+    std::thread::spawn(move || child.wait());
+    process.filter(|_| is_ready).ok_or_else(|| {
         let log = std::fs::read_to_string(place.join("carrier.log")).unwrap_or_default();
-        failed(log.lines().last().unwrap_or("it did not become ready"))
+        let reason = log.lines().last().unwrap_or("it did not become ready").to_owned();
+        RuntimeError::Io {
+            doing: "connect a workspace through slirp4netns".to_owned(),
+            source: std::io::Error::other(reason),
+        }
     })
 }

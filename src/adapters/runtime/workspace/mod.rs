@@ -116,11 +116,10 @@ impl Containers {
     /// What this runtime can do.
     pub fn describe(&self) -> Capabilities {
         let egress_note = match &self.carrier {
-            Some(carrier) => format!(
-                "the internet through {}; destinations of network.egress are enforced for IPv4, ports are not",
-                carrier.name()
-            ),
-            None => "no network: install passt or slirp4netns for one (Debian: apt-get install passt)".to_owned(),
+            Some(_) => "the internet through slirp4netns; destinations of network.egress are enforced for IPv4, ports \
+                        are not"
+                .to_owned(),
+            None => "no network: install slirp4netns for one (Debian: apt-get install slirp4netns)".to_owned(),
         };
         Capabilities {
             name: "native",

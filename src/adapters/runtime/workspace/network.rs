@@ -1,13 +1,15 @@
 //! The network of one workspace, from outside: its loopback interface, its routes, its way to the internet.
 //!
 //! Everything is done on a thread that has entered the container's network namespace, so no tool is needed for it; the
-//! way out itself is `pasta` or `slirp4netns`, which translate to ordinary sockets of this machine.
+//! way out itself is `slirp4netns`, which translates to ordinary sockets of this machine. (`pasta` of today's
+//! distributions gives up being root first and may then not enter the namespace.)
 
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::Command;
 
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
@@ -34,51 +36,19 @@ const NOT_INTERNET: [([u8; 4], u8); 7] = [
 /// Everything, in two halves that go before the default route.
 const EVERYTHING: [([u8; 4], u8); 2] = [([0, 0, 0, 0], 1), ([128, 0, 0, 0], 1)];
 
-/// A program that carries a namespace's traffic.
+/// `slirp4netns`, which carries a namespace's traffic.
 #[derive(Debug, Clone)]
-pub enum Carrier {
-    /// `pasta` of passt.
-    Pasta(PathBuf),
-    /// `slirp4netns`.
-    Slirp(PathBuf),
-}
+pub struct Carrier(pub PathBuf);
 
 impl Carrier {
-    /// The name that its package has.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Pasta(_) => "pasta",
-            Self::Slirp(_) => "slirp4netns",
-        }
-    }
-
-    /// The command that attaches it to the namespace of `pid` and says on its standard output, or by going into the
-    /// background, that it is ready.
-    pub fn command(&self, pid: i32, pid_file: &Path) -> std::process::Command {
-        match self {
-            Self::Pasta(program) => {
-                let mut command = std::process::Command::new(program);
-                command
-                    .args(["--config-net", "--ipv4-only", "--no-map-gw", "--quiet", "--ns-ifname", "tap0"])
-                    .args(["--address", "10.0.2.100", "--netmask", "24", "--gateway", &GATEWAY.to_string()])
-                    .args(["--dns-forward", &RESOLVER.to_string()])
-                    // Nobody gets in, and the machine's own loopback services are not theirs.
-                    .args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"])
-                    .arg("--pid")
-                    .arg(pid_file)
-                    .arg(pid.to_string());
-                command
-            }
-            Self::Slirp(program) => {
-                let mut command = std::process::Command::new(program);
-                command.args(["--configure", "--mtu=65520", "--disable-host-loopback", "--enable-seccomp"]).args([
-                    "--ready-fd=1",
-                    &pid.to_string(),
-                    "tap0",
-                ]);
-                command
-            }
-        }
+    /// The command that attaches it to the namespace of `pid` and writes one byte to its output when it is ready.
+    pub fn command(&self, pid: i32) -> Command {
+        let mut command = Command::new(&self.0);
+        // The machine's own loopback services are not theirs; and it reads what strangers send, so it is locked up.
+        command
+            .args(["--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp"])
+            .args(["--ready-fd=1", &pid.to_string(), "tap0"]);
+        command
     }
 }
 
