@@ -22,6 +22,7 @@ mod generated;
 mod git;
 mod images;
 mod management;
+mod operator;
 mod readme;
 mod runtime;
 mod spine;

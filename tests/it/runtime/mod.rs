@@ -2,5 +2,5 @@
 
 mod conformance;
 mod docker;
-mod fixture;
+pub mod fixture;
 mod native;
