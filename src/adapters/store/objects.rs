@@ -37,17 +37,16 @@ impl Store {
                 "select kind, namespace, name, uid, resource_version from objects order by kind, namespace, name",
             )
             .map_err(statement("list objects"))?;
+        // A kind that this program does not know was written by a newer one, and is left out.
         let read = |row: &rusqlite::Row<'_>| {
             let (kind, namespace): (String, String) = (row.get(0)?, row.get(1)?);
             let namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
-            Ok((Kind::parse(&kind), namespace, row.get(2)?, row.get(3)?, row.get(4)?))
+            let (name, uid, version) = (row.get(2)?, row.get(3)?, row.get(4)?);
+            Ok(Kind::parse(&kind).map(|kind| (ObjectKey { kind, namespace, name }, uid, version)))
         };
-        let rows: Vec<(Option<Kind>, Option<String>, String, String, i64)> =
-            rows.query_map([], read).and_then(Iterator::collect).map_err(statement("list objects"))?;
-        let known = rows.into_iter().filter_map(|(kind, namespace, name, uid, version)| {
-            Some((ObjectKey { kind: kind?, namespace, name }, uid, version))
-        });
-        Ok(known.collect())
+        rows.query_map([], read)
+            .and_then(|rows| rows.filter_map(Result::transpose).collect())
+            .map_err(statement("list objects"))
     }
 
     /// The object of this key.

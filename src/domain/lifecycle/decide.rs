@@ -147,7 +147,7 @@ impl Turn<'_> {
     /// Ends the sleep of an instance that was used since.
     fn wake(&mut self) {
         let Some(asleep) = self.record.asleep else { return };
-        if !self.record.last_activity_at.is_some_and(|used| used > asleep.since) {
+        if self.record.last_activity_at.is_none_or(|used| used <= asleep.since) {
             return;
         }
         self.record.asleep = None;
