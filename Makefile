@@ -23,6 +23,7 @@ help: ## list the targets
 .PHONY: build
 build: ## install what building needs, build both programs and the platform beside `workshop`
 	@hack/deps build
+	hack/web
 	cargo build --quiet --release --locked
 	hack/platform $(TARGET)
 	echo "$(WORKSHOP)"
@@ -30,10 +31,15 @@ build: ## install what building needs, build both programs and the platform besi
 .PHONY: backend
 backend: ## build the static backend only, and the platform directories beside debug and release programs
 	@hack/deps build
+	hack/web
 	hack/platform $(TARGET)
 
+.PHONY: web
+web: ## build the web pages into web/dist, where both programs embed them from
+	@hack/web
+
 .PHONY: up
-up: build ## build, then import, compile and watch the examples on this machine
+up: build ## build, then import, compile, run and serve the examples on this machine
 	@hack/deps run
 	# Where the examples' base cannot be had from its registry, the local store has to have one.
 	timeout 5 bash -c '</dev/tcp/registry-1.docker.io/443' 2>/dev/null || hack/seed-busybox $(WORKSHOP) $(ARGUMENTS)
@@ -46,6 +52,7 @@ test: ## install what tests need, then run all of them on real parts
 	log=$$(mktemp)
 	hack/control-plane/control-plane build node >"$$log" 2>&1 & cluster=$$!
 	trap 'kill $$cluster 2>/dev/null || true; rm -f "$$log"' EXIT
+	hack/web check
 	cargo test --quiet --no-run --locked --all-features
 	hack/platform $(TARGET)
 	wait $$cluster || { status=$$?; cat "$$log" >&2; exit $$status; }
@@ -57,6 +64,8 @@ ci: ## everything that a change must pass
 	# Started first, because it takes longest; `make test` waits for the same build.
 	hack/control-plane/control-plane build node >/dev/null 2>&1 & cluster=$$!
 	trap 'kill $$cluster 2>/dev/null || true' EXIT
+	# Before anything is compiled, because the programs embed the pages.
+	hack/web
 	$(MAKE) lint
 	$(MAKE) test
 	$(MAKE) generated
@@ -89,6 +98,7 @@ deny: ## licences, banned crates, sources and, where the database can be fetched
 .PHONY: bench
 bench: ## measure the figures of docs/benchmarks.md in release builds
 	@hack/deps build bench
+	hack/web
 	hack/control-plane/control-plane build
 	hack/platform $(TARGET)
 	cargo bench --quiet --locked $(BENCHES)

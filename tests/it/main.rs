@@ -21,6 +21,7 @@ mod gateway;
 mod generated;
 mod git;
 mod images;
+mod learner;
 mod management;
 mod operator;
 mod readme;

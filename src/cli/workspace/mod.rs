@@ -93,11 +93,11 @@ enum Verb {
 
 #[derive(Debug, clap::Args)]
 struct Create {
-    /// The workshop's id
-    workshop: String,
     /// Its name [default: <prefix>-<owner>]
-    #[arg(long)]
     name: Option<String>,
+    /// The template it is made from: the workshop's id
+    #[arg(long, value_name = "ID")]
+    template: String,
     /// Whose it is [default: the user's name; with --count each workspace's own name]
     #[arg(long)]
     owner: Option<String>,
@@ -116,7 +116,7 @@ impl Create {
     fn body(self) -> Value {
         let owner = self.owner.or_else(|| self.count.is_none().then(person)).unwrap_or_default();
         json!({
-            "template": self.workshop, "name": self.name, "owner": owner, "step": self.step, "count": self.count,
+            "template": self.template, "name": self.name, "owner": owner, "step": self.step, "count": self.count,
             "prefix": self.prefix,
         })
     }

@@ -32,9 +32,9 @@ async fn verbs_speak_to_the_program_that_runs() {
     let socket = control_socket(state).metadata().unwrap();
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
 
-    let (code, out, _) = workspace(state, &["create", "first"]).await;
+    let (code, out, _) = workspace(state, &["create", "--template", "first"]).await;
     assert_eq!((code, out.as_str()), (0, "first-ada\n"));
-    let made = json_of(state, &["create", "first", "--count", "2", "--prefix", "seat-"]).await;
+    let made = json_of(state, &["create", "--template", "first", "--count", "2", "--prefix", "seat-"]).await;
     let made_names: Vec<_> = made["instances"].as_array().unwrap().iter().map(|view| view["name"].clone()).collect();
     assert_eq!((made_names, &made["pending"]), (vec![json!("seat-1"), json!("seat-2")], &json!(false)));
     let listed = json_of(state, &["list", "--workshop", "first"]).await;
@@ -57,8 +57,8 @@ async fn verbs_speak_to_the_program_that_runs() {
         (&["goto", "first-ada", "nowhere"][..], 1),
         (&["reset", "nobody"], 1),
         (&["delete", "../first-ada"], 1),
-        (&["create", "unknown"], 1),
-        (&["create", "first", "--name", "No Name"], 2),
+        (&["create", "--template", "unknown"], 1),
+        (&["create", "--template", "first", "No Name"], 2),
         (&["extend", "first-ada"], 4),
         (&["logs", "first-ada"], 3),
         (&["delete"], 2),
@@ -77,7 +77,7 @@ async fn verbs_write_down_what_is_to_be_done_while_nothing_runs() {
     write_template(&Store::open(state.path()).unwrap(), state.path());
     // The socket of a program that was killed is no program.
     drop(std::os::unix::net::UnixListener::bind(control_socket(state.path())).unwrap());
-    let (code, out, said) = workspace(state.path(), &["create", "first"]).await;
+    let (code, out, said) = workspace(state.path(), &["create", "--template", "first"]).await;
     assert_eq!((code, out.as_str()), (0, "first-ada\n"), "{said}");
     assert!(said.contains("carried out when `workshop up` runs"), "{said}");
     let moved = json_of(state.path(), &["goto", "first-ada", "two"]).await;

@@ -4,6 +4,8 @@ pub mod cluster;
 pub mod engine;
 pub mod files;
 pub mod git;
+pub mod learner;
+pub mod local;
 pub mod platform;
 pub mod registry;
 pub mod rust_source;
