@@ -12,10 +12,10 @@ class FakeSocket {
   sent: Uint8Array[] = [];
   onopen?: () => void;
   onmessage?: (message: { data: ArrayBuffer }) => void;
-  onclose?: () => void;
+  onclose?: (event?: { code: number }) => void;
   constructor(readonly address: string, readonly protocol: string) { FakeSocket.all.push(this); }
   send(frame: Uint8Array) { this.sent.push(frame); }
-  close() { this.readyState = 3; this.onclose?.(); }
+  close(code = 1006) { this.readyState = 3; this.onclose?.({ code }); }
   accept() { this.readyState = 1; this.onopen?.(); }
   text(kind: string, value: unknown) { this.onmessage?.({ data: new TextEncoder().encode(kind + JSON.stringify(value)).buffer }); }
   output(offset: number, text: string) {

@@ -35,6 +35,8 @@ const INPUT = 0x30;
 const RESIZE = 0x31;
 const ACKNOWLEDGE = 0x34;
 
+export const decodeText = (bytes: Uint8Array): string => decoder.decode(bytes);
+
 function tagged(kind: number, body: Uint8Array): Uint8Array<ArrayBuffer> {
   const frame = new Uint8Array(1 + body.length);
   frame[0] = kind;

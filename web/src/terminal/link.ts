@@ -1,10 +1,14 @@
-// One viewer of the terminal: the socket, resuming by byte offset, acknowledging and reconnecting.
+// One viewer of the terminal: the socket, resuming by byte offset, acknowledging and reconnecting; with an image's own
+// ttyd, which resumes nothing, a new screen for each connection.
 // Draws nothing; a screen is handed in, so that it is tested without a browser.
 
 import {
-  SUBPROTOCOL, decode, encodeAcknowledge, encodeInput, encodeOpening, encodeResize,
+  decode, encodeAcknowledge, encodeInput, encodeOpening, encodeResize,
   type Hello, type Size,
 } from './codec';
+import {
+  Pressure, TTYD_SUBPROTOCOL, decodeTtyd, encodeTtydInput, encodeTtydOpening, encodeTtydResize, subprotocolFor,
+} from './ttyd';
 
 /** What shows the output. */
 export interface Screen {
@@ -40,6 +44,7 @@ export class TerminalLink {
   readonly #address: string;
   readonly #screen: Screen;
   readonly #listener: Listener;
+  readonly #server: () => string | undefined;
   #size: Size;
   #socket: WebSocket | null = null;
   #wanted = false;
@@ -55,12 +60,19 @@ export class TerminalLink {
   #typedBytes = 0;
   /** Counts screens: what an older screen still processes must not be acknowledged for a newer one. */
   #epoch = 0;
+  #ttyd = false;
+  #pressure = new Pressure();
+  #began = 0;
+  /** The shell of ttyd has exited; the next one starts when somebody asks for it. */
+  #ended = false;
 
-  constructor(address: string, size: Size, screen: Screen, listener: Listener) {
+  /** `server` says which terminal answers there, as the state names it; it is asked at each connection. */
+  constructor(address: string, size: Size, screen: Screen, listener: Listener, server: () => string | undefined = () => undefined) {
     this.#address = address;
     this.#size = size;
     this.#screen = screen;
     this.#listener = listener;
+    this.#server = server;
   }
 
   /** Connects, and again whenever the socket is cut, until `hold` or `close`. */
@@ -92,7 +104,11 @@ export class TerminalLink {
 
   /** Sends what was typed; kept for a moment where the socket was cut, for the same shell only. */
   input(data: string | Uint8Array): boolean {
-    const frame = encodeInput(data);
+    if (this.#ended && this.#wanted) {
+      this.open();
+      return false;
+    }
+    const frame = this.#ttyd ? encodeTtydInput(data) : encodeInput(data);
     if (this.#greeted && this.#send(frame)) return true;
     if (!this.#session || this.#typedBytes + frame.length > LONGEST_TYPED) return false;
     this.#typed.push(frame);
@@ -107,7 +123,7 @@ export class TerminalLink {
 
   resize(size: Size): void {
     this.#size = size;
-    this.#send(encodeResize(size));
+    this.#send(this.#ttyd ? encodeTtydResize(size) : encodeResize(size));
   }
 
   get received(): number {
@@ -116,27 +132,45 @@ export class TerminalLink {
 
   #connect(): void {
     this.#listener.state('connecting');
-    const socket = new WebSocket(this.#address, SUBPROTOCOL);
+    this.#ended = false;
+    const subprotocol = subprotocolFor(this.#server());
+    this.#ttyd = subprotocol === TTYD_SUBPROTOCOL;
+    if (this.#ttyd) this.#session = null;
+    const socket = new WebSocket(this.#address, subprotocol);
     socket.binaryType = 'arraybuffer';
     this.#socket = socket;
     socket.onopen = () => {
+      this.#began = Date.now();
+      if (this.#ttyd) {
+        socket.send(encodeTtydOpening(this.#size));
+        return;
+      }
       const resume = this.#session ? { session: this.#session, offset: this.#received } : null;
       socket.send(encodeOpening(this.#size, resume));
     };
     socket.onmessage = (message: MessageEvent) => {
-      if (socket === this.#socket && message.data instanceof ArrayBuffer) this.#frame(message.data);
+      if (socket === this.#socket && message.data instanceof ArrayBuffer) (this.#ttyd ? this.#ttydFrame(message.data) : this.#frame(message.data));
     };
-    socket.onclose = () => {
-      if (socket === this.#socket) this.#lost();
+    socket.onclose = (event?: CloseEvent) => {
+      if (socket === this.#socket) this.#lost(event?.code);
     };
   }
 
-  #lost(): void {
+  #lost(code?: number): void {
+    const greeted = this.#greeted;
     this.#socket = null;
     this.#greeted = false;
     clearTimeout(this.#idle);
+    if (this.#ttyd && code === 1000) {
+      this.#ended = true;
+      this.#listener.state('closed');
+      this.#listener.exit({ code: 0, signal: null, restarting: false });
+      return;
+    }
     this.#listener.state('waiting');
     if (!this.#wanted) return;
+    // A shell of ttyd that fails at once would otherwise be started four times a second.
+    if (this.#ttyd && greeted && Date.now() - this.#began > LAST_DELAY_MS) this.#delay = FIRST_DELAY_MS;
     // Spread out, so that a class does not return in one moment.
     const delay = this.#delay * (0.75 + Math.random() / 2);
     this.#delay = Math.min(this.#delay * 2, LAST_DELAY_MS);
@@ -177,6 +211,30 @@ export class TerminalLink {
       case 'unknown':
         return;
     }
+  }
+
+  #ttydFrame(data: ArrayBuffer): void {
+    if (!this.#greeted) {
+      // Its first frame says that there is a shell, a new one.
+      this.#restart(0);
+      this.#pressure = new Pressure();
+      this.#greeted = true;
+      this.#takeTyped();
+      this.#listener.state('open');
+      this.#listener.hello({ session: '', offset: 0, viewers: 1, reset: true, ...this.#size });
+    }
+    const frame = decodeTtyd(data);
+    if (frame.kind === 'title') this.#listener.title(frame.title);
+    if (frame.kind !== 'output' || !frame.bytes.length) return;
+    const { length } = frame.bytes;
+    const epoch = this.#epoch;
+    const pause = this.#pressure.received(length);
+    if (pause) this.#send(pause);
+    this.#screen.write(frame.bytes, () => {
+      if (epoch !== this.#epoch) return;
+      const resume = this.#pressure.processed(length);
+      if (resume) this.#send(resume);
+    });
   }
 
   #output(offset: number, bytes: Uint8Array): void {
