@@ -90,8 +90,9 @@ pub fn write_files(spec: &WorkspaceSpec, out: impl Write) -> io::Result<()> {
     let size = artifact.metadata()?.len();
     let is_compressed = spec.artifact.extension().is_some_and(|extension| extension == "zst");
     let path = format!("{}{}", place::ARTIFACT.trim_start_matches('/'), if is_compressed { ".zst" } else { "" });
-    directory(&mut tar, "workshop/artifact/", 0o755)?;
-    append(&mut tar, &path, 0o444, size, artifact)?;
+    // Root's alone: what the checks look for would be the answers.
+    directory(&mut tar, "workshop/artifact/", 0o700)?;
+    append(&mut tar, &path, 0o400, size, artifact)?;
     tar.into_inner()?.flush()
 }
 

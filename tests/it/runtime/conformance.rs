@@ -35,6 +35,11 @@ const FACTS: &[(&str, &str, &str)] = &[
     ("the backend's state is root's alone", "stat -c %a:%u /workshop/state", "700:0"),
     ("a learner cannot list the state", "setuidgid learner ls /workshop/state 2>/dev/null || echo refused", "refused"),
     ("the artifact is a database", "head -c 13 /workshop/artifact/workshop.db", "SQLite format"),
+    (
+        "a learner cannot read the artifact, where the checks are",
+        "setuidgid learner head -c 13 /workshop/artifact/workshop.db 2>/dev/null || echo refused",
+        "refused",
+    ),
     ("everybody may open a terminal", "stat -c %a /dev/pts/ptmx", "666"),
     (
         "the kernel's settings cannot be written",
