@@ -5,12 +5,16 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, NetworkCreateRequest, PortBinding};
 
 use super::archive::append;
 use crate::domain::container::{Egress, WorkspaceSpec, place};
 
+/// Where ports are published: this machine, by another address than the gateway's, because browsers send a host's
+/// cookies to all of its ports, and a learner may serve pages on one.
+pub const PUBLISHED: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
 /// Processes and threads that a workspace may have at a time.
 const PROCESSES: i64 = 1024;
 
@@ -37,7 +41,7 @@ pub fn container(
     is_podman: bool,
 ) -> ContainerCreateBody {
     let port = format!("{}/tcp", place::PORT);
-    let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(String::new()) };
+    let binding = PortBinding { host_ip: Some(PUBLISHED.to_string()), host_port: Some(String::new()) };
     let mut environment: Vec<String> = Vec::new();
     if let Some(url) = &spec.management_url {
         environment.push(format!("WORKSHOP_MANAGEMENT_URL={url}"));

@@ -359,8 +359,11 @@ fn read(container: &ContainerInspectResponse) -> Option<Found> {
     let port = || {
         let ports = container.network_settings.as_ref()?.ports.as_ref()?;
         let bindings = ports.get(&format!("{}/tcp", place::PORT))?.as_ref()?;
-        let port = bindings.iter().find_map(|binding| binding.host_port.as_ref()?.parse().ok())?;
-        Some(Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
+        bindings.iter().find_map(|binding| {
+            let port: u16 = binding.host_port.as_ref()?.parse().ok()?;
+            let ip = binding.host_ip.as_ref().and_then(|ip| ip.parse().ok()).filter(IpAddr::is_loopback);
+            Some(Address::Tcp(SocketAddr::from((ip.unwrap_or(body::PUBLISHED.into()), port))))
+        })
     };
     Some(Found {
         uid: label(UID)?,
@@ -402,12 +405,12 @@ mod tests {
             serde_json::from_value(serde_json::json!({
                 "State": { "Status": status, "ExitCode": 137, "StartedAt": "2026-01-02T03:04:05.6Z" },
                 "Config": { "Labels": { (UID): "u", (STEP): "one", (FINGERPRINT): "f" } },
-                "NetworkSettings": { "Ports": { "7681/tcp": [{ "HostIp": "127.0.0.1", "HostPort": "49153" }] } },
+                "NetworkSettings": { "Ports": { "7681/tcp": [{ "HostIp": "127.77.0.1", "HostPort": "49153" }] } },
             }))
             .unwrap()
         };
         let running = read(&inspect("running")).unwrap();
-        assert_eq!(running.address, Some(Address::Tcp("127.0.0.1:49153".parse().unwrap())));
+        assert_eq!(running.address, Some(Address::Tcp("127.77.0.1:49153".parse().unwrap())));
         assert!(running.started_at.is_some());
         let exited = read(&inspect("exited")).unwrap();
         assert_eq!((exited.state, exited.address), (FoundState::Exited { code: Some(137) }, None));

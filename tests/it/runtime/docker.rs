@@ -1,6 +1,9 @@
 //! The common facts in a real Docker daemon, and what it keeps of a stopped workspace.
 
+use std::net::Ipv4Addr;
+
 use workshop::adapters::engine::Surroundings;
+use workshop::domain::container::Address;
 use workshop::pipeline::runtime_end::{ManagementReach, RuntimeChoice, RuntimeEnd};
 
 use super::conformance;
@@ -32,6 +35,9 @@ async fn a_workspace_in_docker_is_what_every_workspace_is() {
     let spec = compiled.spec("carol");
     let started = runtime.start(&spec, "1").await.unwrap();
     wait_for_backend(&started);
+    // Not the gateway's address, whose cookies a browser would send there too.
+    let Some(Address::Tcp(published)) = &started.address else { panic!("{started:?}") };
+    assert!(published.ip().is_loopback() && published.ip() != Ipv4Addr::LOCALHOST, "{published}");
     drop(runtime);
     let label = text(&daemon.docker(&[
         "inspect",
