@@ -11,8 +11,6 @@ use cookie::{Cookie, SameSite};
 
 use crate::domain::token::COOKIE;
 
-/// The owner's cookie.
-pub const OWNER_COOKIE: &str = "workshop_owner";
 /// How long the owner's cookie lasts.
 const OWNER_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a token for an instance lasts.
@@ -40,16 +38,16 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The header that sets the owner's cookie.
-pub fn set_owner_cookie(value: String) -> HeaderValue {
-    build_cookie(OWNER_COOKIE, value, "/", OWNER_TIME)
+pub fn set_owner_cookie(name: String, value: String) -> HeaderValue {
+    build_cookie(name, value, "/", OWNER_TIME)
 }
 
 /// The header that sets the cookie of one instance.
 pub fn set_token_cookie(token: &str, base_path: &str, lasts: Duration) -> HeaderValue {
-    build_cookie(COOKIE, token.to_owned(), base_path, lasts)
+    build_cookie(COOKIE.to_owned(), token.to_owned(), base_path, lasts)
 }
 
-fn build_cookie(name: &'static str, value: String, path: &str, lasts: Duration) -> HeaderValue {
+fn build_cookie(name: String, value: String, path: &str, lasts: Duration) -> HeaderValue {
     let lasts = i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX);
     let cookie = Cookie::build((name, value))
         .path(path.to_owned())
@@ -98,8 +96,8 @@ mod tests {
             set_token_cookie("a.b.c", "/w/alice/", Duration::from_secs(60)).to_str().unwrap(),
             "workshop_token=a.b.c; HttpOnly; SameSite=Strict; Path=/w/alice/; Max-Age=60"
         );
-        let owner = set_owner_cookie("x".into());
-        assert!(owner.to_str().unwrap().starts_with("workshop_owner=x; HttpOnly; SameSite=Strict; Path=/; "));
+        let owner = set_owner_cookie("workshop_owner_1".into(), "x".into());
+        assert!(owner.to_str().unwrap().starts_with("workshop_owner_1=x; HttpOnly; SameSite=Strict; Path=/; "));
         assert!(owner.is_sensitive());
     }
 

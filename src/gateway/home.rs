@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::access::{OWNER_COOKIE, cookies, set_owner_cookie};
+use super::access::{cookies, set_owner_cookie};
 use super::answer::Refusal;
 use super::pages;
 use super::server::{Gateway, Shared};
@@ -27,7 +27,8 @@ pub struct Secret {
 
 /// Whether the owner asks.
 pub fn is_owner(gateway: &Gateway, headers: &HeaderMap) -> bool {
-    cookies(headers, OWNER_COOKIE).any(|value| gateway.settings().owner.is_cookie(value))
+    let owner = &gateway.settings().owner;
+    cookies(headers, owner.cookie_name()).any(|value| owner.is_cookie(value))
 }
 
 /// The page with all workshops and instances.
@@ -53,7 +54,7 @@ pub async fn session(State(gateway): Shared, Json(secret): Json<Secret>) -> Resu
 pub fn open(gateway: &Gateway, key: &str) -> Result<Response, Refusal> {
     let owner = &gateway.settings().owner;
     if owner.is(key) {
-        let cookie = set_owner_cookie(owner.cookie());
+        let cookie = set_owner_cookie(owner.cookie_name().to_owned(), owner.cookie());
         return Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response());
     }
     if gateway.guesses().count(Instant::now()) {

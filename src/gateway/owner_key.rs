@@ -44,6 +44,7 @@ pub enum OwnerKeyError {
 pub struct OwnerKey {
     text: String,
     key: hmac::Key,
+    cookie_name: String,
 }
 
 impl fmt::Debug for OwnerKey {
@@ -61,7 +62,9 @@ impl OwnerKey {
         let key = text.as_deref().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
         match (text, key) {
             (Some(text), Some(key)) if key.len() == KEY_BYTES => {
-                Ok(Self { text, key: hmac::Key::new(hmac::HMAC_SHA256, &key) })
+                let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+                let cookie_name = build_cookie_name(&key);
+                Ok(Self { text, key, cookie_name })
             }
             _ => Err(OwnerKeyError::Content { path }),
         }
@@ -80,6 +83,13 @@ impl OwnerKey {
         hmac::verify(&self.key, given.as_bytes(), expected.as_ref()).is_ok()
     }
 
+    /// The name of the owner's cookie. It differs from key to key: browsers keep one cookie of a name for all ports of
+    /// a machine, so that two gateways there would take each other's away.
+    #[must_use]
+    pub fn cookie_name(&self) -> &str {
+        &self.cookie_name
+    }
+
     /// The value of the owner's cookie: it shows that the key was known, and is not the key.
     #[must_use]
     pub fn cookie(&self) -> String {
@@ -94,6 +104,13 @@ impl OwnerKey {
 }
 
 const COOKIE_TEXT: &[u8] = b"cookie of the owner";
+const COOKIE_NAME_TEXT: &[u8] = b"name of the owner's cookie";
+
+fn build_cookie_name(key: &hmac::Key) -> String {
+    let tag = hmac::sign(key, COOKIE_NAME_TEXT);
+    let short = tag.as_ref().iter().take(4).map(|byte| format!("{byte:02x}"));
+    format!("workshop_owner_{}", short.collect::<String>())
+}
 
 fn random() -> Result<String, OwnerKeyError> {
     let mut bytes = [0; KEY_BYTES];
@@ -141,6 +158,8 @@ mod tests {
         let other = OwnerKey::read_or_make(tempfile::tempdir().unwrap().path()).unwrap();
         assert!(!key.is(other.text()) && !key.is_cookie(&other.cookie()));
         assert!(!key.is("") && !key.is(&key.cookie()) && !key.is_cookie("") && !key.is_cookie(key.text()));
+        assert_eq!(key.cookie_name(), again.cookie_name());
+        assert_ne!(key.cookie_name(), other.cookie_name());
         assert!(!format!("{key:?}").contains(key.text()));
     }
 

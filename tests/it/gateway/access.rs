@@ -36,7 +36,7 @@ async fn an_instance_opens_to_its_own_token_and_to_the_owner_alone() {
         ("no token at all", cookie("x.y.z"), 401),
         ("the owner", ("cookie", server.owner_cookie()), 200),
         ("another owner", ("cookie", other.owner_cookie()), 401),
-        ("the owner's key as a cookie", ("cookie", format!("workshop_owner={}", server.owner.text())), 401),
+        ("the owner's key as a cookie", ("cookie", format!("{}={}", server.owner.cookie_name(), server.owner.text())), 401),
     ];
     for (who, (name, value), expected) in &rows {
         let headers = [(*name, value.as_str())];
@@ -62,7 +62,7 @@ async fn a_secret_from_a_fragment_becomes_a_cookie() {
     assert_eq!((wrong.status, wrong.code().as_str()), (StatusCode::UNAUTHORIZED, "Unauthorized"));
     let right = server.post("/session", &[], json!({ "key": server.owner.text() })).await;
     assert_eq!(right.status, StatusCode::NO_CONTENT);
-    let owner = format!("workshop_owner={}", right.cookie("workshop_owner").unwrap());
+    let owner = format!("{}={}", server.owner.cookie_name(), right.cookie(server.owner.cookie_name()).unwrap());
     assert!(!owner.contains(server.owner.text()));
     assert_eq!(server.get("/", &[("cookie", &owner)]).await.status, StatusCode::OK);
 

@@ -125,7 +125,7 @@ impl Server {
 
     /// The header of the owner's cookie.
     fn owner_cookie(&self) -> String {
-        format!("workshop_owner={}", self.owner.cookie())
+        format!("{}={}", self.owner.cookie_name(), self.owner.cookie())
     }
 
     async fn send(
