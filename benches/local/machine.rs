@@ -17,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a client rests before it asks again.
 const REST: Duration = Duration::from_millis(10);
 
-type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+/// An open terminal.
+pub type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// A running `workshop up`.
 pub struct Machine {
@@ -103,14 +104,14 @@ impl Machine {
     }
 
     /// Opens the terminal and types a line until its answer is `expected`; the answer of another machine, a refusal
-    /// and a cut mean: again.
-    pub async fn answer(&self, instance: &str, line: &str, expected: &str) {
+    /// and a cut mean: again. Gives the open terminal.
+    pub async fn answer(&self, instance: &str, line: &str, expected: &str) -> Socket {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok(mut socket) = self.open(instance).await
                 && typed(&mut socket, line, expected).await
             {
-                return;
+                return socket;
             }
             assert!(Instant::now() < deadline, "the terminal of {instance} never answered \"{expected}\"");
             tokio::time::sleep(REST).await;

@@ -74,7 +74,7 @@ async fn dismiss(machine: &Machine, names: &[String]) {
         machine.ask(Method::DELETE, &format!("instances/{name}"), &Value::Null).await;
     }
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !memory::seats(&machine.state()).is_empty() {
+    while memory::count(&machine.state()) > 0 {
         assert!(Instant::now() < deadline, "workspaces are left");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -143,7 +143,8 @@ async fn switches(machine: &Machine, report: &mut Report) {
     let name = instance["name"].as_str().expect("a name");
     let steps: Vec<&str> =
         instance["steps"].as_array().expect("steps").iter().map(|step| step["id"].as_str().expect("an id")).collect();
-    machine.answer(name, FRESH, "fresh").await;
+    // As a page does, which looks on while the machine is exchanged.
+    let mut terminal = machine.answer(name, FRESH, "fresh").await;
     let (mut times, mut accepted) = (Vec::new(), Vec::new());
     // The first round unpacks what each step adds.
     for index in 1..steps.len() + SWITCHES {
@@ -151,11 +152,12 @@ async fn switches(machine: &Machine, report: &mut Report) {
         let body = json!({ "step": steps[index % steps.len()] });
         machine.ask(Method::POST, &format!("instances/{name}/goto"), &body).await;
         let control = start.elapsed();
-        machine.answer(name, FRESH, "fresh").await;
+        let fresh = machine.answer(name, FRESH, "fresh").await;
         if index >= steps.len() {
             times.push(start.elapsed());
             accepted.push(control);
         }
+        drop(std::mem::replace(&mut terminal, fresh));
     }
     report.row(
         &format!("step switch to an answering shell, {SWITCHES} times"),

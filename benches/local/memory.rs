@@ -33,6 +33,12 @@ pub fn seats(state: &Path) -> Vec<Seat> {
     entries.flatten().filter_map(|entry| seat(&entry.path().join("workspace.json"))).collect()
 }
 
+/// How many workspaces have a directory, whether they run or are on their way out.
+pub fn count(state: &Path) -> usize {
+    let entries = fs::read_dir(state.join("workspaces")).expect("a directory of workspaces");
+    entries.flatten().filter(|entry| entry.file_name() != "runc").count()
+}
+
 fn seat(record: &Path) -> Option<Seat> {
     let record: serde_json::Value = serde_json::from_slice(&fs::read(record).ok()?).expect("JSON");
     let first = u32::try_from(record["process"]["pid"].as_u64()?).expect("a process id");
