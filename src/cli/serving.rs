@@ -23,6 +23,9 @@ use crate::pipeline::workspace::Workspaces;
 
 /// How long the servers may take to end.
 const GRACE: Duration = Duration::from_secs(2);
+/// So many files may be open at once: each learner has a handful of connections. Workspaces inherit the limit, and old
+/// programs in them close every number below it, so it is not the highest that is allowed.
+const OPEN_FILES: u64 = 1 << 16;
 
 /// How workspaces are run and served.
 #[derive(Debug, Clone, clap::Args)]
@@ -57,6 +60,7 @@ impl Serving {
         stop: &CancellationToken,
     ) -> Result<Self, Failure> {
         let state = workspaces.state().to_owned();
+        raise_open_files();
         let runtime = RuntimeEnd::detect(flags.runtime, &state).await.map_err(|error| {
             Failure::from_error(Exit::Outside, error)
                 .help("install docker, podman or runc, or give --no-run to bring workshops in without running them")
@@ -118,6 +122,18 @@ impl Serving {
                 context.printer.talk_always("ended at once; `workshop up` takes over what still runs");
             }
         }
+    }
+}
+
+/// Lets this program have more files open than a shell gives it; where that is refused, it goes on with those.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
+    if current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+    {
+        tracing::warn!(%error, "failed to raise the number of files that may be open");
     }
 }
 

@@ -77,8 +77,10 @@ impl RunDirectory {
 
 impl Drop for RunDirectory {
     fn drop(&mut self) {
-        unmount_below(&self.path);
-        let _ = fs::remove_dir_all(&self.path);
+        // What may still be mounted there is not ours to empty.
+        if unmount_below(&self.path).is_ok() {
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 }
 
@@ -104,7 +106,12 @@ pub fn clean_leftovers(state: &Path, runc: &Path) -> Result<(), RuntimeError> {
                 .metadata()
                 .and_then(|data| data.modified())
                 .is_ok_and(|time| time.elapsed().is_ok_and(|age| age < std::time::Duration::from_secs(60)));
-        if being_made || File::open(path.join("lock")).is_ok_and(|lock| lock.try_lock().is_err()) {
+        // A lock that cannot be opened, for too many open files, may be held as well.
+        let is_held = match File::open(path.join("lock")) {
+            Ok(lock) => lock.try_lock().is_err(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        if being_made || is_held {
             continue;
         }
         tracing::debug!(path = %path.display(), "removing what an earlier process left behind");
@@ -119,8 +126,7 @@ pub fn clean_leftovers(state: &Path, runc: &Path) -> Result<(), RuntimeError> {
                 .stderr(Stdio::null())
                 .status();
         }
-        unmount_below(&path);
-        if let Err(error) = fs::remove_dir_all(&path) {
+        if let Err(error) = unmount_below(&path).and_then(|()| fs::remove_dir_all(&path)) {
             tracing::warn!(path = %path.display(), %error, "cannot remove what an earlier process left behind");
         }
     }
@@ -128,8 +134,8 @@ pub fn clean_leftovers(state: &Path, runc: &Path) -> Result<(), RuntimeError> {
 }
 
 /// Takes down every mount below `path`, the latest first.
-pub fn unmount_below(path: &Path) {
-    let Ok(table) = fs::read("/proc/self/mountinfo") else { return };
+pub fn unmount_below(path: &Path) -> io::Result<()> {
+    let table = fs::read("/proc/self/mountinfo")?;
     let mut points: Vec<PathBuf> = table
         .split(|byte| *byte == b'\n')
         .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
@@ -141,6 +147,7 @@ pub fn unmount_below(path: &Path) {
             tracing::warn!(point = %point.display(), %error, "cannot unmount");
         }
     }
+    Ok(())
 }
 
 /// The kernel writes space, tab, newline and backslash of a path as three octal digits.

@@ -36,7 +36,7 @@ impl Containers {
             let process = attach(&carrier, &place, pid)?;
             let limited = network::limit_destinations(pid, &egress);
             if let Err(source) = limited {
-                process.signal(rustix::process::Signal::KILL);
+                let _ = process.signal(rustix::process::Signal::KILL);
                 return Err(RuntimeError::Io { doing: "limit what a workspace may reach".to_owned(), source });
             }
             Ok(Some(process))
@@ -63,12 +63,13 @@ fn attach(carrier: &Carrier, place: &Place, pid: i32) -> Result<Identity, Runtim
         std::thread::spawn(move || sender.send(out.read(&mut [0]).unwrap_or(0)));
     }
     let is_ready = receiver.recv_timeout(READY) == Ok(1);
-    let process = i32::try_from(child.id()).ok().and_then(Identity::of);
-    if !is_ready {
+    let process = i32::try_from(child.id()).map_or(Ok(None), Identity::of);
+    if !is_ready || !matches!(process, Ok(Some(_))) {
         let _ = child.kill();
     }
     // Somebody must ask for its exit code, whenever that is.
     std::thread::spawn(move || child.wait());
+    let process = process.map_err(RuntimeError::io("look at slirp4netns"))?;
     process.filter(|_| is_ready).ok_or_else(|| {
         let log = std::fs::read_to_string(place.join("carrier.log")).unwrap_or_default();
         let reason = log.lines().last().unwrap_or("it did not become ready").to_owned();

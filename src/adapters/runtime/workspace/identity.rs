@@ -1,9 +1,11 @@
 //! A process of the machine that is recognised after the program itself has restarted: its number and when it began.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use serde::{Deserialize, Serialize};
 
@@ -21,39 +23,46 @@ pub struct Identity {
 
 impl Identity {
     /// The process that has this number now.
-    pub fn of(pid: i32) -> Option<Self> {
-        Some(Self { pid, start: read_stat(pid)?.1 })
+    pub fn of(pid: i32) -> io::Result<Option<Self>> {
+        Ok(read_stat(pid)?.map(|(_, start)| Self { pid, start }))
     }
 
-    /// True until it has ended, also where nobody has asked for its exit code yet.
-    pub fn is_alive(self) -> bool {
-        read_stat(self.pid).is_some_and(|(state, start)| start == self.start && !matches!(state, 'Z' | 'X'))
+    /// True until it has ended, also where nobody has asked for its exit code yet; an error where that cannot be told.
+    pub fn is_alive(self) -> io::Result<bool> {
+        let stat = read_stat(self.pid)?;
+        Ok(stat.is_some_and(|(state, start)| start == self.start && !matches!(state, 'Z' | 'X')))
     }
 
     /// A handle that stays with this process whatever happens to its number.
-    fn open(self) -> Option<OwnedFd> {
-        let fd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+    fn open(self) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
+        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(None),
+            opened => opened?,
+        };
         // The number may have been given to another one before it was opened.
-        read_stat(self.pid).is_some_and(|(_, start)| start == self.start).then_some(fd)
+        Ok(read_stat(self.pid)?.is_some_and(|(_, start)| start == self.start).then_some(fd))
     }
 
     /// Sends a signal; nothing happens where it has ended.
-    pub fn signal(self, signal: Signal) {
-        if let Some(fd) = self.open() {
-            let _ = pidfd_send_signal(fd, signal);
+    pub fn signal(self, signal: Signal) -> io::Result<()> {
+        let Some(fd) = self.open()? else { return Ok(()) };
+        match pidfd_send_signal(fd, signal) {
+            Err(Errno::SRCH) => Ok(()),
+            sent => Ok(sent?),
         }
     }
 
     /// Waits for its end, at most so long; true when it is over.
-    pub async fn ended(self, within: Duration) -> bool {
+    pub async fn ended(self, within: Duration) -> io::Result<bool> {
         let deadline = tokio::time::Instant::now() + within;
-        while self.is_alive() {
+        while self.is_alive()? {
             if tokio::time::Instant::now() >= deadline {
-                return false;
+                return Ok(false);
             }
             tokio::time::sleep(INTERVAL).await;
         }
-        true
+        Ok(true)
     }
 
     /// The exit code of an ended process whose parent this program is; none where it is not, or was asked before.
@@ -64,9 +73,18 @@ impl Identity {
     }
 }
 
-/// State and start of a process: `/proc/<pid>/stat` after the name, which may hold anything.
-fn read_stat(pid: i32) -> Option<(char, u64)> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+/// State and start of a process: `/proc/<pid>/stat` after the name, which may hold anything. Nothing where it is gone;
+/// whatever else keeps it from being read, such as too many open files, says nothing of the process.
+fn read_stat(pid: i32) -> io::Result<Option<(char, u64)>> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = match fs::read(&path) {
+        Ok(stat) => stat,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let unknown = || io::Error::new(io::ErrorKind::InvalidData, format!("\"{path}\" has an unknown form"));
+    parse_stat(&String::from_utf8_lossy(&stat)).map(Some).ok_or_else(unknown)
 }
 
 fn parse_stat(stat: &str) -> Option<(char, u64)> {
@@ -89,10 +107,11 @@ mod tests {
 
     #[tokio::test]
     async fn another_process_of_the_same_number_is_not_it() {
-        let me = Identity::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let me = Identity::of(i32::try_from(std::process::id()).unwrap()).unwrap().unwrap();
         let before = Identity { start: me.start + 1, ..me };
-        assert!(me.is_alive() && !before.is_alive());
-        assert!(before.ended(Duration::from_secs(1)).await);
-        before.signal(Signal::KILL);
+        assert!(me.is_alive().unwrap() && !before.is_alive().unwrap());
+        assert!(before.ended(Duration::from_secs(1)).await.unwrap());
+        before.signal(Signal::KILL).unwrap();
+        assert_eq!(Identity::of(i32::MAX).unwrap(), None);
     }
 }

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,11 +31,13 @@ use super::{Runtime, RuntimeError, run_directory};
 use crate::domain::container::{Address, Capabilities, Found, FoundState, ManagementReach};
 use identity::Identity;
 use network::Carrier;
-use record::Place;
+use record::{Place, Record};
 pub use start::ImageParts;
 
 /// How long the kernel may take to end a killed process.
 const KILLED: Duration = Duration::from_secs(10);
+/// How long `runc` may take for anything.
+const RUNC_WITHIN: Duration = Duration::from_secs(60);
 /// How often outputs are looked at.
 const OUTPUT_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -141,16 +143,16 @@ impl Containers {
         self.remove(&place, grace).await
     }
 
-    /// All workspaces, and what a killed program left half made is removed.
+    /// All workspaces or an error, never some of them: who is not named here is taken for gone. What a killed program left half made is removed.
     pub async fn list(self: &Arc<Self>) -> Result<Vec<Found>, ContainerError> {
         let mut found = Vec::new();
-        for place in self.places() {
+        for place in self.places()? {
             let lock = self.lock(&place.id);
             let turn = lock.try_lock();
-            let record = place.read();
+            let record = self.record(&place)?;
             match record.filter(|record| record.is_started) {
                 Some(record) => {
-                    let is_alive = record.process.is_some_and(Identity::is_alive);
+                    let is_alive = record.process.map_or(Ok(false), Identity::is_alive).map_err(unknown(&place))?;
                     found.push(Found {
                         state: match is_alive {
                             true => FoundState::Running,
@@ -168,7 +170,7 @@ impl Containers {
                 None => {}
             }
         }
-        self.remove_strays().await;
+        self.remove_strays().await?;
         Ok(found)
     }
 
@@ -182,17 +184,18 @@ impl Containers {
         if !place.log().is_file() {
             return Err(ContainerError::Unknown(uid.to_owned()));
         }
-        let process = place.read().and_then(|record| record.process);
-        Ok(output::read(place.log(), follow, move || !process.is_some_and(Identity::is_alive)))
+        let process = self.record(&place)?.and_then(|record| record.process);
+        Ok(output::read(place.log(), follow, move || !process.is_some_and(|process| process.is_alive().unwrap_or(true))))
     }
 
-    fn places(&self) -> Vec<Place> {
-        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        entries
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| name != CONTAINERS)
-            .map(|name| Place::named(&self.root, &name))
-            .collect()
+    fn places(&self) -> Result<Vec<Place>, ContainerError> {
+        let names = read_names(&self.root).map_err(RuntimeError::io(format!("read \"{}\"", self.root.display())))?;
+        let names = names.iter().filter(|name| *name != CONTAINERS);
+        Ok(names.map(|name| Place::named(&self.root, name)).collect())
+    }
+
+    fn record(&self, place: &Place) -> Result<Option<Record>, ContainerError> {
+        place.read().map_err(unknown(place))
     }
 
     fn lock(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -213,24 +216,24 @@ impl Containers {
         command
     }
 
-    /// Ends and removes what there is at this place, whatever state it is in.
+    /// Ends and removes what there is at this place, whatever state it is in; an error leaves the rest for another time.
     async fn remove(&self, place: &Place, grace: Duration) -> Result<(), ContainerError> {
-        let record = place.read();
+        let record = self.record(place)?;
         if let Some(process) = record.as_ref().and_then(|record| record.process) {
             if !grace.is_zero() {
-                process.signal(Signal::TERM);
-                process.ended(grace).await;
+                process.signal(Signal::TERM).map_err(unknown(place))?;
+                process.ended(grace).await.map_err(unknown(place))?;
             }
-            process.signal(Signal::KILL);
-            if !process.ended(KILLED).await {
+            process.signal(Signal::KILL).map_err(unknown(place))?;
+            if !process.ended(KILLED).await.map_err(unknown(place))? {
                 return Err(ContainerError::Unkillable(place.id.clone()));
             }
         }
         if let Some(egress) = record.as_ref().and_then(|record| record.egress) {
-            egress.signal(Signal::KILL);
+            egress.signal(Signal::KILL).map_err(unknown(place))?;
         }
-        if self.root.join(CONTAINERS).join(&place.id).exists() {
-            let _ = self.runc().args(["delete", "--force", &place.id]).status().await;
+        if self.root.join(CONTAINERS).join(&place.id).try_exists().map_err(unknown(place))? {
+            self.delete(&place.id).await?;
         }
         let place = place.clone();
         let id = place.id.clone();
@@ -242,21 +245,32 @@ impl Containers {
     }
 
     /// Deletes containers without a directory: their `runc create` ended after the sweep of its killed caller's files.
-    async fn remove_strays(&self) {
-        let entries = fs::read_dir(self.root.join(CONTAINERS)).into_iter().flatten().flatten();
-        for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+    async fn remove_strays(&self) -> Result<(), ContainerError> {
+        let directory = self.root.join(CONTAINERS);
+        let names = read_names(&directory).map_err(RuntimeError::io(format!("read \"{}\"", directory.display())))?;
+        for name in names {
             let lock = self.lock(&name);
-            if lock.try_lock().is_ok() && !Place::named(&self.root, &name).path.exists() {
-                let _ = self.runc().args(["delete", "--force", &name]).status().await;
+            let Ok(_turn) = lock.try_lock() else { continue };
+            let place = Place::named(&self.root, &name);
+            if !place.path.try_exists().map_err(unknown(&place))? {
+                self.delete(&name).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Has `runc` forget a container; what it says of that is of no use, whether it ran at all is.
+    async fn delete(&self, id: &str) -> Result<(), ContainerError> {
+        let mut command = self.runc();
+        command.args(["delete", "--force", id]);
+        wait_for(&mut command, "delete the container").await.map(drop)
     }
 
     /// Notes the exit code of a container's first process, our child since its maker has ended, when it ends.
     fn watch(&self, place: Place, process: Identity) -> io::Result<()> {
         let mut ends = signal(SignalKind::child())?;
         tokio::spawn(async move {
-            while process.is_alive() && ends.recv().await.is_some() {}
+            while process.is_alive().unwrap_or(true) && ends.recv().await.is_some() {}
             if let Some(code) = process.exit_code() {
                 place.write_exit(code);
             }
@@ -265,7 +279,7 @@ impl Containers {
     }
 
     fn rotate_outputs(&self) {
-        for place in self.places() {
+        for place in self.places().unwrap_or_default() {
             if let Err(error) = output::rotate(&place.log()) {
                 tracing::warn!(path = %place.log().display(), %error, "cannot keep a workspace's output small");
             }
@@ -278,13 +292,41 @@ const CONTAINERS: &str = "runc";
 
 /// Unmounts and removes the files of a workspace; a directory with the name of a removed one is a leftover too.
 fn remove_files(root: &Path, place: &Place) -> io::Result<()> {
-    run_directory::unmount_below(&place.path);
+    run_directory::unmount_below(&place.path)?;
     if !place.sockets.starts_with(root) {
         ignore_missing(fs::remove_dir_all(&place.sockets))?;
     }
     // The record goes first: from here on it is a leftover, whenever this is interrupted.
     ignore_missing(fs::remove_file(place.join("workspace.json")))?;
     ignore_missing(fs::remove_dir_all(&place.path))
+}
+
+/// The names in a directory; none where it is not there.
+fn read_names(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string()));
+    names.filter_map(|name| name.map(Result::ok).transpose()).collect()
+}
+
+/// What could not be found out says nothing of the workspace; whoever asked has to ask again.
+fn unknown(place: &Place) -> impl FnOnce(io::Error) -> ContainerError + use<> {
+    let doing = format!("find out how the workspace {} stands", place.id);
+    |source| RuntimeError::Io { doing, source }.into()
+}
+
+/// Runs `runc` to its end, and ends it where it hangs.
+async fn wait_for(command: &mut Command, doing: &'static str) -> Result<ExitStatus, ContainerError> {
+    let mut child = command.spawn().map_err(RuntimeError::io("start runc"))?;
+    match tokio::time::timeout(RUNC_WITHIN, child.wait()).await {
+        Ok(status) => Ok(status.map_err(RuntimeError::io("wait for runc"))?),
+        Err(_) => {
+            let _ = child.start_kill();
+            Err(ContainerError::Runc { doing, reason: format!("it did not end within {RUNC_WITHIN:?}") })
+        }
+    }
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {

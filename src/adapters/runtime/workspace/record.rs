@@ -3,7 +3,7 @@
 //! A directory whose record does not say that the start came to its end is a leftover, whatever is in it.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -84,13 +84,16 @@ impl Place {
         self.sockets.join(crate::domain::container::place::BACKEND_SOCKET)
     }
 
-    /// The record, where there is one that can be read.
-    pub fn read(&self) -> Option<Record> {
-        let file = self.join("workspace.json");
-        if file.metadata().ok()?.len() > MAX_RECORD {
-            return None;
-        }
-        serde_json::from_slice(&fs::read(file).ok()?).ok()
+    /// The record; nothing where there is none or what is there is none. An error says nothing of the workspace.
+    pub fn read(&self) -> io::Result<Option<Record>> {
+        let file = match fs::File::open(self.join("workspace.json")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_RECORD + 1).read_to_end(&mut bytes)?;
+        Ok((bytes.len() as u64 <= MAX_RECORD).then(|| serde_json::from_slice(&bytes).ok()).flatten())
     }
 
     /// Writes the record, whole or not at all.
@@ -128,7 +131,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let place = Place::of(root.path(), "u-1");
         fs::create_dir(&place.path).unwrap();
-        assert_eq!(place.read(), None);
+        assert_eq!(place.read().unwrap(), None);
         let record = Record {
             uid: "u-1".into(),
             name: "alice".into(),
@@ -140,9 +143,18 @@ mod tests {
             is_started: true,
         };
         place.write(&record).unwrap();
-        assert_eq!(place.read(), Some(record));
+        assert_eq!(place.read().unwrap(), Some(record));
         fs::write(place.join("workspace.json"), "{").unwrap();
-        assert_eq!(place.read(), None);
+        assert_eq!(place.read().unwrap(), None);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_an_absent_one() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::of(root.path(), "u-1");
+        assert_eq!(place.read().unwrap(), None);
+        fs::create_dir_all(place.join("workspace.json")).unwrap();
+        assert!(place.read().is_err());
     }
 
     #[test]

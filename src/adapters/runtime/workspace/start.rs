@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::config::{Bind, Container, build_config};
 use super::identity::Identity;
 use super::record::{Place, Record, short};
-use super::{ContainerError, Containers, network, output};
+use super::{ContainerError, Containers, network, output, unknown, wait_for};
 use crate::adapters::runtime::{RuntimeError, confined, overlay};
 use crate::domain::container::{Address, Found, FoundState, WorkspaceSpec, place};
 use crate::failpoint;
@@ -40,8 +40,8 @@ impl Containers {
         let place = Place::of(&self.root, &spec.uid);
         let lock = self.lock(&place.id);
         let _turn = lock.lock().await;
-        if let Some(process) = place.read().and_then(|record| record.process)
-            && process.is_alive()
+        if let Some(process) = self.record(&place)?.and_then(|record| record.process)
+            && process.is_alive().map_err(unknown(&place))?
         {
             return Err(ContainerError::AlreadyRuns(spec.name.clone()));
         }
@@ -83,7 +83,8 @@ impl Containers {
         };
         self.create(place).await?;
         failpoint::reached("workspace-created");
-        let process = read_pid(&place.join("pid")).and_then(Identity::of).ok_or_else(|| ContainerError::Runc {
+        let process = read_pid(&place.join("pid")).map_or(Ok(None), Identity::of).map_err(unknown(place))?;
+        let process = process.ok_or_else(|| ContainerError::Runc {
             doing: "make the container",
             reason: "its first process ended at once".to_owned(),
         })?;
@@ -242,18 +243,16 @@ impl Containers {
         let err = out.try_clone().map_err(failed)?;
         let log = place.join("runc.log");
         let _ = fs::remove_file(&log);
-        let status = self
-            .runc()
+        let mut command = self.runc();
+        command
             .arg("--log")
             .arg(&log)
             .args(["--log-format", "json"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(out)
-            .stderr(err)
-            .status()
-            .await
-            .map_err(RuntimeError::io("start runc"))?;
+            .stderr(err);
+        let status = wait_for(&mut command, doing).await?;
         if status.success() {
             return Ok(());
         }
