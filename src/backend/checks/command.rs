@@ -1,12 +1,16 @@
 //! Runs the commands of checks: in a process group of their own, with a bound on time and output.
 //!
-//! Whatever is still in the group when the time is over or the check is dropped is killed with it.
+//! Whatever is still in the group when the time is over or the check is dropped is killed with it. What an author
+//! wrote for the shell is in no process's arguments, which everybody can read.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
@@ -23,6 +27,9 @@ const MAX_OUTPUT: usize = 4 << 20;
 /// How long output may still come after the command itself has ended: a process that it left behind may hold
 /// the pipe for ever.
 const LINGER: Duration = Duration::from_millis(500);
+/// What the shell's arguments say instead of the line, which it reads from its standard input: the line itself has
+/// none. Read with `.`, `$0` and the exit status are those of the shell; 9 is the highest number that all shells take.
+const BOOTSTRAP: &str = "exec 9<&0 </dev/null; . /proc/self/fd/9";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A command that ended in time.
@@ -73,12 +80,17 @@ pub fn find(program: &str, environment: &[(OsString, OsString)]) -> Option<PathB
 /// Runs a check's command.
 pub async fn run(exec: &Exec, timeout: Duration, context: &Context) -> Result<Ended, Missing> {
     let environment = &context.environment;
+    let mut input = None;
     let (program, arguments) = match exec {
         Exec::Shell(line) => {
             let shell = PathBuf::from("/bin/sh");
             let shell = if shell.exists() { Some(shell) } else { find("sh", environment) };
             let Some(shell) = shell else { return unknown("the image has no shell to run the command with") };
-            (shell, vec![OsStr::new("-c"), OsStr::new(line)])
+            match script(line) {
+                Ok(script) => input = Some(script),
+                Err(error) => return unknown(format!("the command cannot be kept: {}", reason(&error))),
+            }
+            (shell, vec![OsStr::new("-c"), OsStr::new(BOOTSTRAP)])
         }
         Exec::Program(words) => {
             let Some((program, arguments)) = words.split_first() else { return unknown("there is no command") };
@@ -91,12 +103,26 @@ pub async fn run(exec: &Exec, timeout: Duration, context: &Context) -> Result<En
     let Some(identity) = &context.command_user else {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(root);
-        return run_bounded(command, timeout, environment, MAX_OUTPUT).await;
+        prepare(&mut command, environment);
+        return run_group(command, input, timeout, MAX_OUTPUT).await;
     };
     let variables = environment.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
     // Leads a session of its own, and with it a process group.
     let command = exec::command(identity, root, variables, program.as_os_str(), arguments, ControllingTerminal::No);
-    run_group(command, timeout, MAX_OUTPUT).await
+    run_group(command, input, timeout, MAX_OUTPUT).await
+}
+
+/// `line` as a file without a name. A pipe would not do: only its owner may open one again, and the shell does.
+fn script(line: &str) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create("check", MemfdFlags::CLOEXEC)?);
+    // Closed at once, so that nothing of it is left to what the line starts.
+    write!(file, "exec 9<&-; {line}\n")?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn prepare(command: &mut Command, environment: &[(OsString, OsString)]) {
+    command.env_clear().envs(environment.iter().map(|(name, value)| (name, value))).process_group(0);
 }
 
 /// Runs `command` with this environment and no input.
@@ -106,13 +132,18 @@ pub async fn run_bounded(
     environment: &[(OsString, OsString)],
     most: usize,
 ) -> Result<Ended, Missing> {
-    command.env_clear().envs(environment.iter().map(|(name, value)| (name, value))).process_group(0);
-    run_group(command, timeout, most).await
+    prepare(&mut command, environment);
+    run_group(command, None, timeout, most).await
 }
 
-/// Runs a command that leads a process group.
-async fn run_group(mut command: Command, timeout: Duration, most: usize) -> Result<Ended, Missing> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+/// Runs a command that leads a process group; without `input` it has none.
+async fn run_group(
+    mut command: Command,
+    input: Option<File>,
+    timeout: Duration,
+    most: usize,
+) -> Result<Ended, Missing> {
+    command.stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = match reaper::spawn(&mut command) {
         Ok(child) => child,
         Err(error) => return failed(format!("the command could not be started: {}", reason(&error))),
@@ -248,6 +279,20 @@ mod tests {
         assert_eq!(run(&words, LONG, &context(&[])).await.unwrap().stdout.text, "a b|$HOME|");
         let none = Exec::Program(vec!["no-such-program".into()]);
         assert!(matches!(run(&none, LONG, &context(&[])).await, Err(Missing::Failed(_))));
+    }
+
+    #[tokio::test]
+    async fn what_the_shell_runs_is_in_nobodys_arguments_and_reads_nothing() {
+        let line = "secret=amber; tr '\\0' ' ' < /proc/$$/cmdline; echo \"| $0 $# $secret\"; cat; ls /proc/$$/fd | grep -x 9";
+        let ended = shell(line, LONG).await.unwrap();
+        assert_eq!(ended.stdout.text, format!("/bin/sh -c {BOOTSTRAP} | /bin/sh 0 amber\n"));
+        assert_eq!((ended.code, ended.stderr.text.as_str()), (1, ""));
+        let ended = shell("cat <<end\nof all\nend\nfalse || exit 42", LONG).await.unwrap();
+        assert_eq!((ended.code, ended.stdout.text.as_str()), (42, "of all\n"));
+        for (line, expected) in [("", 0), ("# nothing", 0), ("false", 1), ("set -e; false; true", 1), ("nosuch", 127)] {
+            assert_eq!(shell(line, LONG).await.unwrap().code, expected, "{line}");
+        }
+        assert_ne!(shell("if", LONG).await.unwrap().code, 0);
     }
 
     #[tokio::test]
