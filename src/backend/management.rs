@@ -57,6 +57,11 @@ pub enum ManagementError {
 }
 
 impl ManagementError {
+    /// True when it says no, so that what was asked for will not be; false when that is not known.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
     /// True when another backend has taken over this workspace.
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Refused { body, .. } if body.error.code == "StaleEpoch")

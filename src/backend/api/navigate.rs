@@ -22,7 +22,7 @@ use super::{parse, with};
 use crate::backend::app::{App, now};
 use crate::backend::management::Management;
 use crate::domain::management::{ErrorBody, Phase};
-use crate::domain::progress::{Action, Move, Refusal};
+use crate::domain::progress::{Action, Ledger, Move, Refusal, StepProgress};
 
 const ALONE: &str = "this workspace runs alone: only the text changes, the machine stays as it is";
 
@@ -107,7 +107,7 @@ async fn reset(app: &App) -> Result<Response, ApiError> {
         return Ok(Json(Navigated { target: Some(step), transition: false, message: Some(message) }).into_response());
     };
     let epoch = epoch(app)?;
-    app.hand_over().await;
+    hand_over(app).await?;
     management.reset(epoch).await?;
     Ok(transition(app, &step, &step, "the step begins anew"))
 }
@@ -117,6 +117,15 @@ fn epoch(app: &App) -> Result<u64, ApiError> {
         let message = "those who run this workspace do not answer yet";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ManagementUnavailable", message).help("try again in a moment")
     })
+}
+
+/// Hands over all progress, without which no machine may be exchanged.
+async fn hand_over(app: &App) -> Result<(), ApiError> {
+    if app.hand_over().await {
+        return Ok(());
+    }
+    let message = "the progress cannot be kept at the moment, so the machine stays";
+    Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ManagementUnavailable", message).help("try again in a moment"))
 }
 
 fn transition(app: &App, from: &str, to: &str, message: &str) -> Response {
@@ -164,6 +173,26 @@ fn note(app: &App, step: &str, decided: &Move) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Takes back what a refused move noted, where nothing else has changed it since.
+fn take_back(app: &App, before: &StepProgress, noted: &StepProgress) -> Result<(), ApiError> {
+    fn field<T: Clone + PartialEq>(now: &mut T, before: &T, noted: &T) {
+        if now == noted {
+            now.clone_from(before);
+        }
+    }
+    app.record(|ledger| {
+        let mut rows = ledger.rows().to_vec();
+        if let Some(row) = rows.iter_mut().find(|row| row.step == before.step) {
+            field(&mut row.status, &before.status, &noted.status);
+            field(&mut row.started_at, &before.started_at, &noted.started_at);
+            field(&mut row.completed_at, &before.completed_at, &noted.completed_at);
+            field(&mut row.skipped, &before.skipped, &noted.skipped);
+        }
+        *ledger = Ledger::new(ledger.steps().to_vec(), rows);
+    })?;
+    Ok(())
+}
+
 async fn exchange(
     app: &App,
     management: &Management,
@@ -172,13 +201,15 @@ async fn exchange(
     decided: &Move,
 ) -> Result<Response, ApiError> {
     let epoch = epoch(app)?;
-    let before = with(app, |live| live.ledger.clone())?;
+    let before = with(app, |live| live.ledger.row(from))?;
     note(app, from, decided)?;
+    let noted = with(app, |live| live.ledger.row(from))?;
     // First the progress: the container may be gone before its next turn.
-    app.hand_over().await;
+    hand_over(app).await?;
     if let Err(error) = management.go_to(target, epoch).await {
-        if decided.completes || decided.skips {
-            app.record(|ledger| *ledger = before)?;
+        // Without an answer it may have been done.
+        if error.is_refusal() && noted != before {
+            take_back(app, &before, &noted)?;
         }
         return Err(error.into());
     }

@@ -69,6 +69,7 @@ async fn manage(workspace: &Workspace, progress: Value) -> Shared {
         let mut calls = calls.lock().unwrap();
         calls.snapshots.push(snapshot);
         match calls.refuses {
+            Some((500, _)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
             Some((409, "StaleEpoch")) => {
                 (StatusCode::CONFLICT, Json(ErrorBody::new("StaleEpoch", "no"))).into_response()
             }
@@ -172,6 +173,10 @@ async fn what_is_refused_outside_is_taken_back_inside() {
     assert_eq!(workspace.app.management.get().map(|_| ()), None);
     let calls = manage(&workspace, json!([])).await;
     until("a session", || workspace.app.with(|live| live.epoch) == Some(Some(7))).await;
+    calls.lock().unwrap().refuses = Some((500, "Broken"));
+    workspace.app.mark_changed();
+    assert_eq!(workspace.navigate("reset").await.code(), (503, "ManagementUnavailable".into()));
+    assert!(!calls.lock().unwrap().others.iter().any(|call| call.starts_with("reset ")));
     calls.lock().unwrap().refuses = Some((409, "Busy"));
     assert_eq!(workspace.navigate("skip").await.code(), (409, "Busy".into()));
     assert_eq!(workspace.get("api/v1/progress").await.json()["steps"][0]["skipped"], false);
