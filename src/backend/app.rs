@@ -43,8 +43,10 @@ pub struct Machine {
     pub files: FilesClient,
     /// Their shell; none where the workshop has no terminal.
     pub terminal: Option<Terminal>,
-    /// The environment of the image, for checks.
+    /// The environment of the image, for checks that run as root.
     pub environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    /// Who the commands of checks run as; none where the learner is root.
+    pub command_user: Option<super::checks::CommandUser>,
 }
 
 /// The open workshop and where the learner is in it.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::domain::digest::Digest;
-use crate::domain::workspace::TerminalServer;
+use crate::domain::workspace::{TerminalServer, User};
 
 use super::app::{App, Machine};
+use super::checks::CommandUser;
 use super::exec::Identity;
 use super::files::FilesClient;
 use super::keys::{self, KeyError};
@@ -120,17 +121,12 @@ fn start_machine(app: &Arc<App>) -> Result<Machine, StartError> {
     let program = learner::login_shell(root, chosen, Some(&account));
     let shell = program.as_ref().map(|program| program.path.clone());
     let environment = learner::environment(&account, &home, shell.as_deref(), std::env::vars_os());
+    let login_environment = environment.clone();
     let terminal = if settings.access.web_terminal.enabled {
         // The program itself says so in the terminal where the image has none.
         let Program { path, arguments } = program
             .unwrap_or_else(|| Program { path: exec::program().to_owned(), arguments: vec![NO_SHELL_MODE.into()] });
-        let shell = Shell {
-            program: path,
-            arguments,
-            user: account.identity.clone(),
-            home: home.clone(),
-            environment: environment.clone(),
-        };
+        let shell = Shell { program: path, arguments, user: account.identity.clone(), home: home.clone(), environment };
         let used = Arc::downgrade(app);
         let ended = Arc::downgrade(app);
         let activity = move || {
@@ -154,9 +150,11 @@ fn start_machine(app: &Arc<App>) -> Result<Machine, StartError> {
     } else {
         None
     };
+    let command_user = (settings.isolation.user == User::Learner)
+        .then(|| CommandUser { identity: account.identity.clone(), environment: login_environment });
     let files = FilesClient::new(account.identity.clone());
     let environment = environment_of_image();
-    Ok(Machine { home, files, terminal, environment })
+    Ok(Machine { home, files, terminal, environment, command_user })
 }
 
 /// The image's ttyd, with a directory for its socket that the learner alone may enter.
@@ -173,7 +171,7 @@ fn image_ttyd(app: &App, user: &Identity) -> Result<ImageTtyd, StartError> {
     Ok(ImageTtyd { program: program.into(), directory })
 }
 
-/// What the image sets, for the commands of checks, which run as the backend does.
+/// What the image sets, for the commands of checks that run as the backend does.
 fn environment_of_image() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
     let is_ours = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(super::config::PREFIX);
     std::env::vars_os().filter(|(name, _)| !is_ours(name)).collect()

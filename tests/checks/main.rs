@@ -5,14 +5,15 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use workshop::backend::checks::{Options, run};
+use workshop::backend::checks::{CommandUser, Options, run};
 use workshop::backend::exec::{self, Identity};
 
 fn options() -> Options {
     exec::use_program(Path::new(env!("CARGO_BIN_EXE_workshop-backend")));
     assert!(rustix::process::geteuid().is_root(), "run this test as root: it starts programs as other users");
     let identity = Identity { uid: 12_345, gid: 23_456, groups: vec![23_456, 34_567] };
-    Options { command_user: Some(identity), ..Options::default() }
+    let environment = vec![("HOME".into(), "/home/zoe".into()), ("WORKSHOP_TOKEN".into(), "x".into())];
+    Options { command_user: Some(CommandUser { identity, environment }), ..Options::default() }
 }
 
 #[tokio::test]
@@ -22,9 +23,11 @@ async fn commands_run_as_the_user_that_is_named() {
   shadow: {exec: 'cat /etc/shadow', exit-status: {gt: 0}, stdout: ''}
   list: {exec: [printf, '%s', a b], exit-status: 0, stdout: a b}
   three: {exec: exit 3, exit-status: 3}
+  home: {exec: 'echo $HOME; env', exit-status: 0, stdout: [/home/zoe, '!WORKSHOP_']}
+  root: {exec: 'id -u; echo $HOME', meta: {user: root}, exit-status: 0, stdout: {equal: \"0\\n/root\\n\"}}
 ";
     let report = run(spec, &options()).await.unwrap();
-    assert!(report.passed && report.counts.total == 7, "{:#?}", report.results);
+    assert!(report.passed && report.counts.total == 11, "{:#?}", report.results);
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ pub async fn run_checks(app: &App) -> Result<Arc<Report>, ApiError> {
     let options = Options {
         engine: app.config.settings.checks.engine,
         base_dir: app.config.path("/workshop/.goss"),
+        command_user: machine.command_user.clone(),
         image_environment: machine.environment.clone(),
         ..Options::default()
     };

@@ -77,9 +77,10 @@ pub fn find(program: &str, environment: &[(OsString, OsString)]) -> Option<PathB
         .find(is_program)
 }
 
-/// Runs a check's command.
-pub async fn run(exec: &Exec, timeout: Duration, context: &Context) -> Result<Ended, Missing> {
-    let environment = &context.environment;
+/// Runs a check's command, as the user of commands or as root.
+pub async fn run(exec: &Exec, timeout: Duration, as_root: bool, context: &Context) -> Result<Ended, Missing> {
+    let user = context.command_user.as_ref().filter(|_| !as_root);
+    let environment = user.map_or(&context.environment, |user| &user.environment);
     let mut input = None;
     let (program, arguments) = match exec {
         Exec::Shell(line) => {
@@ -100,7 +101,7 @@ pub async fn run(exec: &Exec, timeout: Duration, context: &Context) -> Result<En
         }
     };
     let root = Path::new("/");
-    let Some(identity) = &context.command_user else {
+    let Some(user) = user else {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(root);
         prepare(&mut command, environment);
@@ -108,7 +109,8 @@ pub async fn run(exec: &Exec, timeout: Duration, context: &Context) -> Result<En
     };
     let variables = environment.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
     // Leads a session of its own, and with it a process group.
-    let command = exec::command(identity, root, variables, program.as_os_str(), arguments, ControllingTerminal::No);
+    let command =
+        exec::command(&user.identity, root, variables, program.as_os_str(), arguments, ControllingTerminal::No);
     run_group(command, input, timeout, MAX_OUTPUT).await
 }
 
@@ -143,7 +145,11 @@ async fn run_group(
     timeout: Duration,
     most: usize,
 ) -> Result<Ended, Missing> {
-    command.stdin(input.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .stdin(input.map_or_else(Stdio::null, Stdio::from))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = match reaper::spawn(&mut command) {
         Ok(child) => child,
         Err(error) => return failed(format!("the command could not be started: {}", reason(&error))),
@@ -261,7 +267,7 @@ mod tests {
     use super::*;
 
     async fn shell(line: &str, timeout: Duration) -> Result<Ended, Missing> {
-        run(&Exec::Shell(line.to_owned()), timeout, &context(&[])).await
+        run(&Exec::Shell(line.to_owned()), timeout, false, &context(&[])).await
     }
 
     fn context(image: &[(OsString, OsString)]) -> Context {
@@ -276,14 +282,15 @@ mod tests {
         assert_eq!((ended.code, ended.stdout.text.as_str(), ended.stderr.text.as_str()), (3, "out\n", "err\n"));
         assert_eq!(shell("kill -9 $$", LONG).await.unwrap().code, 137);
         let words = Exec::Program(vec!["printf".into(), "%s|".into(), "a b".into(), "$HOME".into()]);
-        assert_eq!(run(&words, LONG, &context(&[])).await.unwrap().stdout.text, "a b|$HOME|");
+        assert_eq!(run(&words, LONG, false, &context(&[])).await.unwrap().stdout.text, "a b|$HOME|");
         let none = Exec::Program(vec!["no-such-program".into()]);
-        assert!(matches!(run(&none, LONG, &context(&[])).await, Err(Missing::Failed(_))));
+        assert!(matches!(run(&none, LONG, false, &context(&[])).await, Err(Missing::Failed(_))));
     }
 
     #[tokio::test]
     async fn what_the_shell_runs_is_in_nobodys_arguments_and_reads_nothing() {
-        let line = "secret=amber; tr '\\0' ' ' < /proc/$$/cmdline; echo \"| $0 $# $secret\"; cat; ls /proc/$$/fd | grep -x 9";
+        let line =
+            "secret=amber; tr '\\0' ' ' < /proc/$$/cmdline; echo \"| $0 $# $secret\"; cat; ls /proc/$$/fd | grep -x 9";
         let ended = shell(line, LONG).await.unwrap();
         assert_eq!(ended.stdout.text, format!("/bin/sh -c {BOOTSTRAP} | /bin/sh 0 amber\n"));
         assert_eq!((ended.code, ended.stderr.text.as_str()), (1, ""));
@@ -299,7 +306,7 @@ mod tests {
     async fn commands_see_the_images_environment_and_nothing_of_ours() {
         let image = [("WORKSHOP_VERIFY_KEY", "secret"), ("GREETING", "hello"), ("HOME", "/home/x")]
             .map(|(name, value)| (name.into(), value.into()));
-        let ended = run(&Exec::Shell("env".into()), LONG, &context(&image)).await.unwrap();
+        let ended = run(&Exec::Shell("env".into()), LONG, false, &context(&image)).await.unwrap();
         assert!(ended.stdout.text.contains("GREETING=hello") && ended.stdout.text.contains("HOME=/home/x"));
         assert!(!ended.stdout.text.contains("WORKSHOP_") && !ended.stdout.text.contains("CARGO"), "{ended:?}");
     }

@@ -39,10 +39,20 @@ pub struct Options {
     pub base_dir: PathBuf,
     /// For all of them together.
     pub timeout: Duration,
-    /// Who the commands of checks run as; none for the backend's own user, root, as with goss.
-    pub command_user: Option<Identity>,
+    /// Who the commands of checks run as, unless a check wants root; none for the backend's own user, root, as with
+    /// goss. The image's own goss is not bound by it.
+    pub command_user: Option<CommandUser>,
     /// What the image sets for its programs; variables of the platform are left out.
     pub image_environment: Vec<(OsString, OsString)>,
+}
+
+/// Who the commands of checks run as.
+#[derive(Debug, Clone)]
+pub struct CommandUser {
+    /// The numbers that the kernel goes by.
+    pub identity: Identity,
+    /// All of their environment; variables of the platform are left out.
+    pub environment: Vec<(OsString, OsString)>,
 }
 
 impl Default for Options {

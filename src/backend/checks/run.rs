@@ -12,10 +12,9 @@ use tokio::task::JoinSet;
 
 use super::fact::{Fact, Missing};
 use super::{
-    ChecksError, Options, account, addr, command, dns, file, http, include, interface, kernel_param, mount, package,
-    port, process, service,
+    ChecksError, CommandUser, Options, account, addr, command, dns, file, http, include, interface, kernel_param,
+    mount, package, port, process, service,
 };
-use crate::backend::exec::Identity;
 use crate::domain::goss::evaluate::{judge, to_text};
 use crate::domain::goss::message::{hint, message, reveals};
 use crate::domain::goss::subject::Retry;
@@ -38,7 +37,10 @@ pub async fn run(spec: &str, options: &Options) -> Result<Report, ChecksError> {
         .unwrap_or_else(|error| Err(ChecksError::Goss(error.to_string())))?;
     let context = Arc::new(Context {
         environment: command::environment(&options.image_environment),
-        command_user: options.command_user.clone(),
+        command_user: options
+            .command_user
+            .clone()
+            .map(|user| CommandUser { environment: command::environment(&user.environment), ..user }),
     });
     let mut results = look_at_all(&resources, &context, options.timeout).await;
     let all = resources.iter().zip(&mut results).flat_map(|(resource, results)| match results.take() {
@@ -52,10 +54,10 @@ pub async fn run(spec: &str, options: &Options) -> Result<Report, ChecksError> {
 /// What every resource may need.
 #[derive(Debug)]
 pub struct Context {
-    /// For commands.
+    /// For programs that run as the backend's own user.
     pub environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     /// Who commands run as; none for the backend itself.
-    pub command_user: Option<Identity>,
+    pub command_user: Option<CommandUser>,
 }
 
 /// The results of each resource; none for those that were not done in time.
@@ -164,7 +166,7 @@ impl Looking {
             }
             Subject::Command { exec, timeout, .. } => {
                 if self.command.is_none() {
-                    self.command = Some(command::run(exec, *timeout, context).await);
+                    self.command = Some(command::run(exec, *timeout, resource.meta.wants_root(), context).await);
                 }
                 command::fact(self.command.as_ref(), attribute)
             }

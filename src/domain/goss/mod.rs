@@ -118,6 +118,9 @@ matching:
             &[],
         );
         check("service:\n", &[]);
+        check("command: {a: {meta: {user: root}, exit-status: 0}, b: {meta: {user: learner}, exit-status: 0}}", &[]);
+        check("command: {a: {meta: {user: 0}, exit-status: 0}}", &["wrong-type 1:28 command.a.meta.user"]);
+        check("file: {/a: {meta: {user: zoe}, exists: true}}", &[]);
     }
 
     #[test]

@@ -85,6 +85,12 @@ impl Meta {
             _ => None,
         }
     }
+
+    /// True when a command is to run as root, whoever the learner is.
+    #[must_use]
+    pub fn wants_root(&self) -> bool {
+        self.raw.as_ref().and_then(|meta| meta.get("user")?.as_str()) == Some("root")
+    }
 }
 
 impl Resource {
@@ -225,6 +231,13 @@ impl Reader<'_, '_> {
         let Some(node) = fields.get("meta") else { return Meta::default() };
         let field = join(fields.field, "meta");
         let Some(entries) = self.problems.entries(node, &field) else { return Meta::default() };
+        // Of a file or a process it is no more than the author's remark.
+        let user = entries.iter().find(|entry| entry.key == "user").filter(|_| self.facts.kind == Kind::Command);
+        if let Some(user) = user
+            && !matches!(user.value.scalar(), Some("root" | "learner"))
+        {
+            self.problems.wrong_type(&user.value, &join(&field, "user"), "`root` or `learner`");
+        }
         for entry in entries.iter().filter(|entry| matches!(entry.key.as_str(), "message" | "hint" | "reveal")) {
             let field = join(&field, &entry.key);
             if entry.key == "reveal" {
