@@ -1,18 +1,26 @@
 //! Facts of files: read with the links themselves in view, as goss does.
 //!
-//! Contents are streamed past the patterns; only a matcher that wants the whole text gets it, up to a size.
+//! Where a learner's links lead is the learner's choice, so nothing of the platform is opened by them, and what the
+//! learner may not read is compared but not shown. Contents are streamed past the patterns; only a matcher that wants the whole text gets it, up to a size.
 
 use std::fs::{File, Metadata};
 use std::io::{BufRead as _, BufReader, Read};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::account;
 use super::fact::{Fact, Missing, failed, reason, unknown, value};
+use crate::backend::exec::Identity;
 use crate::domain::goss::Found;
 use crate::domain::goss::matcher::Matcher;
 use crate::domain::goss::pattern::Search;
 
+/// Nothing below is opened: what the platform keeps, and what the kernel tells root of other processes.
+const FORBIDDEN: [&str; 2] = ["/workshop", "/proc"];
 /// The longest line that patterns are sought in.
 const MAX_LINE: u64 = 1 << 20;
 /// The most that is read of one file.
@@ -20,7 +28,25 @@ const MAX_READ: u64 = 1 << 30;
 /// The longest text that is compared as a whole.
 const MAX_TEXT: u64 = 8 << 20;
 
-pub fn fact(path: &str, attribute: &str, matcher: &Matcher) -> Fact {
+/// What is found for an attribute.
+#[derive(Debug)]
+pub struct Look {
+    /// It.
+    pub fact: Fact,
+    /// True when the learner may not read the file that it comes from.
+    pub is_closed: bool,
+}
+
+/// What is found for `attribute`, and whether `learner`, none for root, may see it.
+pub fn look(path: &str, attribute: &str, matcher: &Matcher, learner: Option<&Identity>) -> Look {
+    let mut is_closed = false;
+    let fact = fact(path, attribute, matcher, &mut |file: &Opened| {
+        is_closed = learner.is_some_and(|learner| !file.is_readable_by(learner));
+    });
+    Look { fact, is_closed }
+}
+
+fn fact(path: &str, attribute: &str, matcher: &Matcher, seen: &mut dyn FnMut(&Opened)) -> Fact {
     let path = expand(path)?;
     let metadata = match path.symlink_metadata() {
         Ok(metadata) => metadata,
@@ -40,10 +66,10 @@ pub fn fact(path: &str, attribute: &str, matcher: &Matcher) -> Fact {
             Ok(target) => value(target.to_string_lossy()),
             Err(_) => failed(format!("{} is no symbolic link", path.display())),
         },
-        "contents" | "contains" => contents(&path, matcher),
-        "md5" => hash::<md5::Md5>(&path),
-        "sha256" => hash::<sha2::Sha256>(&path),
-        "sha512" => hash::<sha2::Sha512>(&path),
+        "contents" | "contains" => contents(&path, matcher, seen),
+        "md5" => hash::<md5::Md5>(&path, seen),
+        "sha256" => hash::<sha2::Sha256>(&path, seen),
+        "sha512" => hash::<sha2::Sha512>(&path, seen),
         other => unknown(format!("a file has no attribute \"{other}\"")),
     }
 }
@@ -87,20 +113,61 @@ fn expand(path: &str) -> Result<PathBuf, Missing> {
     }
 }
 
-fn open(path: &Path) -> Result<BufReader<std::io::Take<File>>, Missing> {
+/// A file behind all links, before anything of it is read.
+struct Opened {
+    path: PathBuf,
+    metadata: Metadata,
+}
+
+impl Opened {
+    /// By the modes of the file and the directories above it; access lists are not looked at.
+    fn is_readable_by(&self, who: &Identity) -> bool {
+        let allows = |metadata: &Metadata, bit: u32| {
+            let shift = if metadata.uid() == who.uid {
+                6
+            } else if metadata.gid() == who.gid || who.groups.contains(&metadata.gid()) {
+                3
+            } else {
+                0
+            };
+            who.uid == 0 || (metadata.mode() >> shift) & bit == bit
+        };
+        let is_way_open = |directory: &Path| directory.metadata().is_ok_and(|metadata| allows(&metadata, 0o1));
+        allows(&self.metadata, 0o4) && self.path.ancestors().skip(1).all(is_way_open)
+    }
+}
+
+/// Finds the file that `path` leads to, without opening it for reading. No magic link of `/proc` is followed: it
+/// would lead into places that a learner made, under names that say nothing.
+fn locate(path: &Path) -> std::io::Result<OwnedFd> {
+    let (flags, mode) = (OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    match rustix::fs::openat2(CWD, path, flags, mode, ResolveFlags::NO_MAGICLINKS) {
+        // Kernels and sandboxes without that call.
+        Err(Errno::NOSYS | Errno::PERM) => Ok(rustix::fs::open(path, flags, mode)?),
+        found => Ok(found?),
+    }
+}
+
+fn open(path: &Path, seen: &mut dyn FnMut(&Opened)) -> Result<BufReader<std::io::Take<File>>, Missing> {
     let cannot = |error: std::io::Error| Missing::Failed(format!("cannot read {}: {}", path.display(), reason(&error)));
-    // A pipe without a writer would not open.
-    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = File::options().read(true).custom_flags(flags).open(path).map_err(cannot)?;
-    let metadata = file.metadata().map_err(cannot)?;
+    let place = File::from(locate(path).map_err(cannot)?);
+    let metadata = place.metadata().map_err(cannot)?;
     if !metadata.is_file() {
         return failed(format!("cannot read {}: it is a {}", path.display(), file_type(&metadata)));
     }
+    let link = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let resolved = std::fs::read_link(&link).map_err(cannot)?;
+    if FORBIDDEN.iter().any(|forbidden| resolved.starts_with(forbidden)) {
+        return failed(format!("{} leads to what is not the learner's", path.display()));
+    }
+    seen(&Opened { path: resolved, metadata });
+    // The very file that was looked at, wherever the links lead meanwhile.
+    let file = File::open(link).map_err(cannot)?;
     Ok(BufReader::with_capacity(64 << 10, file.take(MAX_READ + 1)))
 }
 
-fn contents(path: &Path, matcher: &Matcher) -> Fact {
-    let mut reader = open(path)?;
+fn contents(path: &Path, matcher: &Matcher, seen: &mut dyn FnMut(&Opened)) -> Fact {
+    let mut reader = open(path, seen)?;
     let cannot = |error: std::io::Error| Missing::Failed(format!("cannot read {}: {}", path.display(), reason(&error)));
     let Matcher::HavePatterns(patterns) = matcher else {
         let mut bytes = Vec::new();
@@ -132,8 +199,8 @@ fn contents(path: &Path, matcher: &Matcher) -> Fact {
     Ok(Found::Searched(search.finish()))
 }
 
-fn hash<D: md5::Digest>(path: &Path) -> Fact {
-    let mut reader = open(path)?;
+fn hash<D: md5::Digest>(path: &Path, seen: &mut dyn FnMut(&Opened)) -> Fact {
+    let mut reader = open(path, seen)?;
     let mut digest = D::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -147,4 +214,44 @@ fn hash<D: md5::Digest>(path: &Path) -> Fact {
         }
     }
     value(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    const LEARNER: Identity = Identity { uid: 54_321, gid: 54_322, groups: Vec::new() };
+
+    fn look_at(path: &Path) -> Look {
+        look(&path.to_string_lossy(), "contents", &Matcher::Boolean(true), Some(&LEARNER))
+    }
+
+    #[test]
+    fn nothing_of_the_platform_is_read_through_a_learners_link() {
+        let directory = tempfile::tempdir().unwrap();
+        for target in ["/proc/self/environ", "/proc/1/root/etc/passwd", "/proc/version"] {
+            let link = directory.path().join("link");
+            symlink(target, &link).unwrap();
+            assert!(matches!(look_at(&link).fact, Err(Missing::Failed(_))), "{target}");
+            std::fs::remove_file(link).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_the_learner_may_not_read_is_marked() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        std::fs::write(&file, "amber").unwrap();
+        symlink("file", &link).unwrap();
+        for (above, mode, expected) in [(0o755, 0o644, false), (0o755, 0o640, true), (0o700, 0o644, true)] {
+            std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(above)).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let look = look_at(&link);
+            assert!(matches!(look.fact, Ok(Found::Text(text)) if text == "amber"));
+            assert_eq!(look.is_closed, expected, "{above:o} {mode:o}");
+            assert!(!super::look(&link.to_string_lossy(), "contents", &Matcher::Boolean(true), None).is_closed);
+        }
+    }
 }

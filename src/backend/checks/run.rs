@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::fact::{Fact, Missing};
+use super::file::Look;
 use super::{
     ChecksError, CommandUser, Options, account, addr, command, dns, file, http, include, interface, kernel_param,
     mount, package, port, process, service,
@@ -123,7 +124,7 @@ async fn look_once(resource: &Resource, context: &Context) -> Vec<CheckResult> {
     for assertion in gate {
         let fact = looking.fact(resource, assertion, context).await;
         closed = closed || !opens(assertion, &fact);
-        results.push(result(resource, assertion, fact, &start));
+        results.push(result(resource, assertion, fact, looking.is_closed, &start));
     }
     for assertion in others {
         if closed {
@@ -132,7 +133,7 @@ async fn look_once(resource: &Resource, context: &Context) -> Vec<CheckResult> {
         }
         let start = if looking.is_used() { Started::now() } else { start };
         let fact = looking.fact(resource, assertion, context).await;
-        results.push(result(resource, assertion, fact, &start));
+        results.push(result(resource, assertion, fact, looking.is_closed, &start));
     }
     results
 }
@@ -148,6 +149,8 @@ fn opens(assertion: &Assertion, fact: &Fact) -> bool {
 /// What is kept of a resource between its attributes, so that all of them speak of one moment.
 #[derive(Debug, Default)]
 struct Looking {
+    /// The learner may not read what the last fact comes from.
+    is_closed: bool,
     command: Option<Result<command::Ended, Missing>>,
     answer: Option<Result<http::Answer, Missing>>,
     addresses: Option<Result<Vec<String>, Missing>>,
@@ -187,13 +190,19 @@ impl Looking {
             }
             Subject::Service { name } => service::fact(name, attribute, &context.environment).await,
             Subject::Package { name, .. } => package::fact(name, attribute, &context.environment).await,
-            _ => read(resource, assertion).await,
+            _ => {
+                let look = read(resource, assertion, context).await;
+                self.is_closed = look.is_closed;
+                look.fact
+            }
         }
     }
 }
 
 /// The facts that are read from the system's files, off the threads that serve.
-async fn read(resource: &Resource, assertion: &Assertion) -> Fact {
+async fn read(resource: &Resource, assertion: &Assertion, context: &Context) -> Look {
+    let learner = context.command_user.as_ref().map(|user| user.identity.clone());
+    let open = |fact| Look { fact, is_closed: false };
     let subject = resource.subject.clone();
     let attribute = assertion.attribute.property;
     let matcher = assertion.expectation.matcher.clone();
@@ -201,22 +210,25 @@ async fn read(resource: &Resource, assertion: &Assertion) -> Fact {
         Subject::Mount { timeout, .. } => *timeout,
         _ => Duration::from_secs(60),
     };
-    let reading = tokio::task::spawn_blocking(move || match &subject {
-        Subject::File { path } => file::fact(path, attribute, &matcher),
-        Subject::User { name } => account::user(name, attribute),
-        Subject::Group { name } => account::group(name, attribute),
-        Subject::Process { name } => process::running(name),
-        Subject::Port { protocol, port } => port::fact(protocol, *port, attribute),
-        Subject::Mount { path, .. } => mount::fact(path, attribute),
-        Subject::Interface { name } => interface::fact(name, attribute),
-        Subject::KernelParam { name } => kernel_param::value_of(name),
-        Subject::Registry => super::fact::unknown("the Windows registry is not there on Linux"),
-        _ => super::fact::unknown("nothing is known of this"),
+    let reading = tokio::task::spawn_blocking(move || {
+        let fact = match &subject {
+            Subject::File { path } => return file::look(path, attribute, &matcher, learner.as_ref()),
+            Subject::User { name } => account::user(name, attribute),
+            Subject::Group { name } => account::group(name, attribute),
+            Subject::Process { name } => process::running(name),
+            Subject::Port { protocol, port } => port::fact(protocol, *port, attribute),
+            Subject::Mount { path, .. } => mount::fact(path, attribute),
+            Subject::Interface { name } => interface::fact(name, attribute),
+            Subject::KernelParam { name } => kernel_param::value_of(name),
+            Subject::Registry => super::fact::unknown("the Windows registry is not there on Linux"),
+            _ => super::fact::unknown("nothing is known of this"),
+        };
+        Look { fact, is_closed: false }
     });
     match tokio::time::timeout(limit, reading).await {
-        Ok(Ok(fact)) => fact,
-        Ok(Err(error)) => super::fact::unknown(format!("the look at it ended early: {error}")),
-        Err(_) => super::fact::failed(format!("it did not answer within {} ms", limit.as_millis())),
+        Ok(Ok(look)) => look,
+        Ok(Err(error)) => open(super::fact::unknown(format!("the look at it ended early: {error}"))),
+        Err(_) => open(super::fact::failed(format!("it did not answer within {} ms", limit.as_millis()))),
     }
 }
 
@@ -232,7 +244,7 @@ impl Started {
     }
 }
 
-fn result(resource: &Resource, assertion: &Assertion, fact: Fact, start: &Started) -> CheckResult {
+fn result(resource: &Resource, assertion: &Assertion, fact: Fact, is_closed: bool, start: &Started) -> CheckResult {
     let (outcome, judgement) = match fact {
         Ok(found) => {
             let judgement = judge(&assertion.expectation, &found);
@@ -245,7 +257,14 @@ fn result(resource: &Resource, assertion: &Assertion, fact: Fact, start: &Starte
             (outcome, Judgement { error, expected, ..Judgement::default() })
         }
     };
+    let judgement = if is_closed { closed(judgement) } else { judgement };
     finished(resource, assertion, outcome, Some(judgement), start)
+}
+
+/// Without what was found, which the learner may not read.
+fn closed(judgement: Judgement) -> Judgement {
+    let error = (!judgement.passed).then(|| "what is in it cannot be read by you and is not shown".to_owned());
+    Judgement { passed: judgement.passed, expected: judgement.expected, error, ..Judgement::default() }
 }
 
 fn skipped(resource: &Resource, assertion: &Assertion, start: &Started) -> CheckResult {
@@ -259,7 +278,7 @@ fn out_of_time(resource: &Resource, timeout: Duration) -> Vec<CheckResult> {
         if resource.skip {
             return skipped(resource, assertion, &start);
         }
-        result(resource, assertion, super::fact::unknown(reason.clone()), &start)
+        result(resource, assertion, super::fact::unknown(reason.clone()), false, &start)
     });
     results.collect()
 }
