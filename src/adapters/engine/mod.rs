@@ -210,14 +210,29 @@ impl Engine {
         let options = query::UploadToContainerOptionsBuilder::default().path("/").build();
         let upload = self.docker.upload_to_container(name, Some(options), bollard::body_try_stream(files));
         upload.await.map_err(api("put the artifact into a container"))?;
-        let options = None::<query::StartContainerOptions>;
-        self.docker.start_container(name, options).await.map_err(api("start a container"))?;
+        self.start_made(name).await?;
         let started = self.inspect(name).await?.and_then(|container| read(&container));
         match started {
             Some(started) if started.address.is_none() && started.state == FoundState::Running => {
                 Err(EngineError::NoAddress(spec.name.clone()))
             }
             started => started.ok_or_else(|| EngineError::Unknown(spec.uid.clone())),
+        }
+    }
+
+    /// Starts a container that was made. The daemon may still be unmounting its root after the upload, and then
+    /// says that its program is not there; the container can be started again.
+    async fn start_made(&self, name: &str) -> Result<(), EngineError> {
+        let mut waits = [50, 200, 1000].into_iter().map(Duration::from_millis);
+        loop {
+            let options = None::<query::StartContainerOptions>;
+            match self.docker.start_container(name, options).await {
+                Ok(()) => return Ok(()),
+                Err(error) => match waits.next() {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(api("start a container")(error)),
+                },
+            }
         }
     }
 
