@@ -118,7 +118,7 @@ pub async fn run(exec: &Exec, timeout: Duration, as_root: bool, context: &Contex
 fn script(line: &str) -> std::io::Result<File> {
     let mut file = File::from(memfd_create("check", MemfdFlags::CLOEXEC)?);
     // Closed at once, so that nothing of it is left to what the line starts.
-    write!(file, "exec 9<&-; {line}\n")?;
+    writeln!(file, "exec 9<&-; {line}")?;
     file.rewind()?;
     Ok(file)
 }

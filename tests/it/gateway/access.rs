@@ -36,7 +36,11 @@ async fn an_instance_opens_to_its_own_token_and_to_the_owner_alone() {
         ("no token at all", cookie("x.y.z"), 401),
         ("the owner", ("cookie", server.owner_cookie()), 200),
         ("another owner", ("cookie", other.owner_cookie()), 401),
-        ("the owner's key as a cookie", ("cookie", format!("{}={}", server.owner.cookie_name(), server.owner.text())), 401),
+        (
+            "the owner's key as a cookie",
+            ("cookie", format!("{}={}", server.owner.cookie_name(), server.owner.text())),
+            401,
+        ),
     ];
     for (who, (name, value), expected) in &rows {
         let headers = [(*name, value.as_str())];

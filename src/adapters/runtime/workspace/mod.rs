@@ -185,7 +185,9 @@ impl Containers {
             return Err(ContainerError::Unknown(uid.to_owned()));
         }
         let process = self.record(&place)?.and_then(|record| record.process);
-        Ok(output::read(place.log(), follow, move || !process.is_some_and(|process| process.is_alive().unwrap_or(true))))
+        Ok(output::read(place.log(), follow, move || {
+            !process.is_some_and(|process| process.is_alive().unwrap_or(true))
+        }))
     }
 
     fn places(&self) -> Result<Vec<Place>, ContainerError> {

@@ -88,7 +88,10 @@ impl Workspace {
         let home = self.root.path().join("home");
         std::fs::create_dir_all(&home).unwrap();
         let files = FilesClient::new(Identity::current());
-        self.app.machine.set(Machine { home, files, terminal: None, environment: Vec::new(), command_user: None }).unwrap();
+        self.app
+            .machine
+            .set(Machine { home, files, terminal: None, environment: Vec::new(), command_user: None })
+            .unwrap();
         self.app.set_failure(None);
     }
 
