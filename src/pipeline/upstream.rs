@@ -3,7 +3,8 @@
 //! One connection per request, bodies streamed both ways. What may be asked and what of an answer is believed is the
 //! caller's matter; the other side may be hostile.
 
-use std::path::PathBuf;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::domain::container::Address;
@@ -86,7 +88,7 @@ pub async fn send(
     let connected = |source| UpstreamError::Connect { address: name(), source };
     let mut sender = match address {
         Address::Unix(path) => {
-            let stream = tokio::time::timeout(CONNECT, UnixStream::connect(path)).await;
+            let stream = tokio::time::timeout(CONNECT, connect(path)).await;
             start(stream.map_err(timed_out(CONNECT))?.map_err(connected)?).await
         }
         Address::Tcp(address) => {
@@ -100,6 +102,21 @@ pub async fn send(
     .map_err(failed)?;
     let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
     answer.map_err(timed_out(patience))?.map_err(failed)
+}
+
+/// Connects to the socket at `path`, which must be one itself: who is root in a workspace can put a link there instead,
+/// and a link would lead to any socket of the machine.
+async fn connect(path: &Path) -> std::io::Result<UnixStream> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
+    let place = OFlags::PATH | OFlags::CLOEXEC;
+    let directory = openat(CWD, directory, place | OFlags::DIRECTORY, Mode::empty())?;
+    let socket = openat(&directory, name, place | OFlags::NOFOLLOW, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&socket)?.st_mode) != FileType::Socket {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no socket"));
+    }
+    // What was looked at is what is connected to, whatever has its name by now.
+    UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
 }
 
 async fn start<S>(stream: S) -> Result<http1::SendRequest<Body>, hyper::Error>
@@ -170,6 +187,26 @@ pub fn show(address: &Address) -> String {
 
 /// The control socket of a state directory.
 #[must_use]
-pub fn control_socket(state: &std::path::Path) -> PathBuf {
+pub fn control_socket(state: &Path) -> PathBuf {
     state.join("control.sock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_socket_itself_is_connected_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let _listener = tokio::net::UnixListener::bind(at("backend.sock")).unwrap();
+        std::os::unix::fs::symlink(at("backend.sock"), at("link.sock")).unwrap();
+        std::os::unix::fs::symlink(directory.path(), at("folder")).unwrap();
+        std::fs::write(at("file.sock"), "").unwrap();
+        for (name, expected) in
+            [("backend.sock", true), ("link.sock", false), ("file.sock", false), ("folder", false), ("none", false)]
+        {
+            assert_eq!(connect(&at(name)).await.is_ok(), expected, "{name}");
+        }
+    }
 }
