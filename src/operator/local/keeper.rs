@@ -60,6 +60,17 @@ pub(super) struct Keeper<R> {
     prepared: Option<String>,
 }
 
+/// Why an instance could not be looked at.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Its object has another form than this program knows.
+    #[error("the object cannot be read")]
+    Unreadable(#[from] serde_json::Error),
+}
+
 /// What a look ended with.
 enum Turn {
     /// Something was done: look again.
@@ -240,12 +251,13 @@ impl<R: Containers> Keeper<R> {
         }
     }
 
-    /// Decides, and writes what follows; the step that was wished is given along. Nothing where the object is gone.
-    fn decide(&self, seen: &Seen) -> Result<Option<(Decision, Option<String>)>, store::Error> {
+    /// Decides, and writes what follows; the step that was wished is given along. Nothing where the object is gone, which
+    /// one that cannot be read is not.
+    fn decide(&self, seen: &Seen) -> Result<Option<(Decision, Option<String>)>, LookError> {
         let workspaces = &self.shared.settings.workspaces;
         let store = workspaces.store();
         let Some(live) = store.object(&self.key)?.filter(|live| live.uid == self.uid) else { return Ok(None) };
-        let Ok(instance) = read_instance(&live) else { return Ok(None) };
+        let instance = read_instance(&live)?;
         let template = self.template(&instance);
         let template = template.as_ref().map_err(String::as_str);
         let decide_on = |instance: &WorkspaceInstance| {
@@ -269,18 +281,20 @@ impl<R: Containers> Keeper<R> {
             return Ok(Some((decision, wished)));
         }
         // Decided anew on what is there inside the transaction: whoever wrote meanwhile is not overwritten.
-        store.change_object(&self.key, |object, _| {
-            let live = Live::from_manifest(object.clone()).filter(|live| live.uid == self.uid);
-            let Some(Ok(instance)) = live.as_ref().map(read_instance) else { return Ok((decision, wished)) };
-            let (_, decision) = decide_on(&instance);
-            let mut status = instance.status.clone().unwrap_or_default();
-            write_record(&decision.record, &mut status, instance.metadata.generation, now());
-            match serde_json::to_value(&status) {
-                Ok(status) => object["status"] = status,
-                Err(error) => warn!(name = self.key.name, %error, "failed to write a status"),
-            }
-            Ok((decision, instance.spec.current_step))
-        })
+        store
+            .change_object(&self.key, |object, _| {
+                let live = Live::from_manifest(object.clone()).filter(|live| live.uid == self.uid);
+                let Some(Ok(instance)) = live.as_ref().map(read_instance) else { return Ok((decision, wished)) };
+                let (_, decision) = decide_on(&instance);
+                let mut status = instance.status.clone().unwrap_or_default();
+                write_record(&decision.record, &mut status, instance.metadata.generation, now());
+                match serde_json::to_value(&status) {
+                    Ok(status) => object["status"] = status,
+                    Err(error) => warn!(name = self.key.name, %error, "failed to write a status"),
+                }
+                Ok::<_, store::Error>((decision, instance.spec.current_step))
+            })
+            .map_err(LookError::Store)
     }
 
     fn template(&self, instance: &WorkspaceInstance) -> Result<Revision, String> {
