@@ -30,6 +30,8 @@ use keeper::Keeper;
 
 /// How often the runtime is asked what runs.
 const LIST_EVERY: Duration = Duration::from_secs(1);
+/// How long it may take to say so.
+const LIST_WITHIN: Duration = Duration::from_secs(10);
 /// Changes that come closer together are looked at once.
 const GATHER: Duration = Duration::from_millis(5);
 /// How long a container has to end by itself: its backend flushes and hangs up within 2 s.
@@ -137,10 +139,16 @@ impl<R: Containers> Supervisor<R> {
         }
     }
 
+    /// What runs; a runtime that hangs has not said that nothing does.
+    async fn ask_runtime(&self) -> Result<Vec<Found>, String> {
+        let asked = tokio::time::timeout(LIST_WITHIN, self.shared.settings.runtime.list()).await;
+        asked.unwrap_or_else(|_| Err(format!("it did not answer within {LIST_WITHIN:?}")))
+    }
+
     /// Asks the runtime what runs; containers of nobody are removed.
     async fn list(&self) -> bool {
         let asked = Instant::now();
-        let found = match self.shared.settings.runtime.list().await {
+        let found = match self.ask_runtime().await {
             Ok(found) => found.into_iter().map(|found| (found.uid.clone(), found)).collect(),
             Err(error) => {
                 warn!(error, "failed to ask the runtime what runs");
@@ -214,7 +222,7 @@ impl<R: Containers> Supervisor<R> {
         // What is being started at this moment is given a moment, so that it is found below.
         let _ = tokio::time::timeout(GRACE / 2, ended).await;
         let settings = &self.shared.settings;
-        let found = match settings.runtime.list().await {
+        let found = match self.ask_runtime().await {
             Ok(found) => found,
             Err(error) => return warn!(error, "failed to ask the runtime what is to be ended"),
         };
