@@ -17,7 +17,7 @@ use super::workspace::open_browser;
 use super::{Context, Exit, Failure, diagnostics, up};
 use crate::adapters::layout::Layout;
 use crate::adapters::registry::{Credentials, Registries, RegistryOptions};
-use crate::adapters::store::Store;
+use crate::adapters::store::{Store, make_private};
 use crate::domain::digest::Digest;
 use crate::domain::revision::RefSpec;
 use crate::domain::source::Source;
@@ -255,6 +255,7 @@ impl PrivateState {
         for number in 0..MAX_RUNS {
             let path = state.join("runs").join(format!("{}-{number}", &hash[..8]));
             let failed = |error| Failure::outside(format!("failed to prepare \"{}\"", path.display()), error);
+            make_private(state).map_err(failed)?;
             std::fs::create_dir_all(&path).map_err(failed)?;
             let Some(lock) = StateLock::try_take(&path)? else { continue };
             for shared in SHARED {

@@ -46,7 +46,7 @@ pub struct Args {
 /// Runs `workshop up`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let sources = if args.sources.is_empty() { vec![".".to_owned()] } else { args.sources.clone() };
-    std::fs::create_dir_all(&context.state)
+    crate::adapters::store::make_private(&context.state)
         .map_err(|error| Failure::outside(format!("failed to create \"{}\"", context.state.display()), error))?;
     let _lock = StateLock::take(&context.state)?;
     let store = Arc::new(Store::open(&context.state).map_err(|error| Failure::from_error(Exit::Outside, error))?);

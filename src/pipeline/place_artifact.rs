@@ -113,7 +113,7 @@ pub async fn place_artifact(placed: Placed<'_>) -> Result<String, PlaceError> {
     }
     let path = artifact_path(placed.state, digest);
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        store::make_private(directory).map_err(failed)?;
         let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
         std::io::Write::write_all(&mut file, &bytes).map_err(failed)?;
         file.persist(&path).map_err(|error| failed(error.error))?;

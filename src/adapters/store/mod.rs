@@ -115,7 +115,7 @@ pub struct Store {
 impl Store {
     /// Opens or makes `store.db` in the state directory and brings it to this program's schema.
     pub fn open(state: &Path) -> Result<Self, Error> {
-        std::fs::create_dir_all(state).map_err(|source| Error::CreateDirectory { path: state.to_owned(), source })?;
+        make_private(state).map_err(|source| Error::CreateDirectory { path: state.to_owned(), source })?;
         let path = state.join("store.db");
         let failed = |source| Error::Open { path: path.clone(), source };
         let _opening = Opening::acquire(state, opening::PATIENCE)?;
@@ -141,6 +141,22 @@ impl Store {
     }
 }
 
+/// A directory that no other user of the machine gets into, made where it is not there. One that everybody shares, such
+/// as `/tmp`, and one of another user stay as they are.
+pub fn make_private(directory: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let permissions = std::fs::metadata(directory)?.permissions();
+    let is_shared = permissions.mode() & 0o1000 != 0;
+    if permissions.mode() & 0o077 != 0
+        && !is_shared
+        && let Err(error) = std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+    {
+        tracing::warn!(path = %directory.display(), %error, "other users of this machine may read here");
+    }
+    Ok(())
+}
+
 fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(Duration::from_secs(10))?;
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
@@ -164,6 +180,23 @@ mod tests {
     use std::sync::Barrier;
 
     use super::*;
+
+    #[test]
+    fn a_state_directory_is_closed_to_other_users() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let parent = tempfile::tempdir().unwrap();
+        for (name, before, expected) in
+            [("new", None, 0o700), ("old", Some(0o755), 0o700), ("all", Some(0o1777), 0o1777)]
+        {
+            let state = parent.path().join(name);
+            if let Some(mode) = before {
+                std::fs::create_dir(&state).unwrap();
+                std::fs::set_permissions(&state, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+            drop(Store::open(&state).unwrap());
+            assert_eq!(state.metadata().unwrap().permissions().mode() & 0o7777, expected, "{name}");
+        }
+    }
 
     #[test]
     fn programs_that_open_a_new_store_at_one_moment_all_get_it() {

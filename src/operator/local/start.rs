@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Containers, Settings};
+use crate::adapters::store;
 use crate::domain::container::{Egress, WorkspaceSpec};
 use crate::domain::lifecycle::Start;
 use crate::domain::object::ObjectKey;
@@ -41,7 +42,9 @@ pub fn build_spec<R: Containers>(
     let resources = &start.settings.resources;
     let persist = start.settings.lifecycle.persist.as_ref().map(|_| persist_directory(settings, uid));
     if let Some(directory) = &persist {
-        std::fs::create_dir_all(directory)
+        // Who is root in a workspace can leave a set-user-id program there: nobody else of the machine gets at it.
+        store::make_private(directory.parent().unwrap_or(directory))
+            .and_then(|()| std::fs::create_dir_all(directory))
             .map_err(|error| format!("failed to create \"{}\": {error}", directory.display()))?;
     }
     Ok(WorkspaceSpec {

@@ -221,7 +221,7 @@ impl Sync {
         let keep = !self.settings.dry_run;
         let write = move || {
             let failed = |source| Error::WriteArtifact { path: directory.clone(), source };
-            std::fs::create_dir_all(&directory).map_err(failed)?;
+            crate::adapters::store::make_private(&directory).map_err(failed)?;
             let temporary = tempfile::Builder::new().prefix(".new-").tempdir_in(&directory).map_err(failed)?;
             let path = temporary.path().join("workshop.db");
             let digest = artifact::write(&workshop.definition, &images, &path)?;
