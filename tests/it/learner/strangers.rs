@@ -71,6 +71,7 @@ fn a_learner_reads_and_ends_nothing_of_the_backend() {
     for path in [
         "/workshop/state/workshop.db",
         "/workshop/secret/token",
+        "/workshop/artifact/workshop.db",
         "/workshop/.goss/goss.yaml",
         "/proc/1/environ",
         "/home/learner/../../workshop/secret/token",
@@ -81,8 +82,8 @@ fn a_learner_reads_and_ends_nothing_of_the_backend() {
         let answer = ada.get(&format!("/w/ada/api/v1/files/content?path={path}"));
         assert!([400, 403, 404].contains(&answer.status), "{path}: {answer:?}");
     }
-    let tried = "for f in /workshop/state/workshop.db /workshop/secret/token /workshop/.goss/goss.yaml /proc/1/environ; \
-                 do cat $f >/dev/null 2>&1 && echo rea\"\"d $f; done; kill -9 1 2>/dev/null && echo kil\"\"led; \
+    let tried = "for f in /workshop/state/workshop.db /workshop/secret/token /workshop/artifact/workshop.db \
+                 /workshop/.goss/goss.yaml /proc/1/environ; do cat $f >/dev/null 2>&1 && echo rea\"\"d $f; done; kill -9 1 2>/dev/null && echo kil\"\"led; \
                  for p in $(pidof workshop-backend); do kill -9 $p 2>/dev/null && echo kil\"\"led; \
                  cat /proc/$p/environ >/dev/null 2>&1 && echo rea\"\"d-env; done; id -u; echo tri\"\"ed";
     let output = ada.type_line("ada", tried, "tried\r\n");
