@@ -74,7 +74,7 @@ pub fn container(
             extra_hosts: (!is_podman).then(|| vec!["host.docker.internal:host-gateway".to_owned()]),
             tmpfs: Some(HashMap::from([(
                 place::STATE.to_owned(),
-                "rw,nosuid,nodev,noexec,size=65536k,mode=0700".to_owned(),
+                "rw,nosuid,nodev,noexec,size=131072k,mode=0700".to_owned(),
             )])),
             binds: spec.persist.as_ref().map(|path| vec![format!("{}:{}", path.display(), place::PERSIST)]),
             log_config: (!is_podman).then_some(log),

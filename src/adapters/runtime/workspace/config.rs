@@ -144,7 +144,8 @@ fn mounts(container: &Container<'_>) -> Vec<Value> {
     );
     let private = json!({
         "type": "tmpfs", "source": "tmpfs", "destination": container.private,
-        "options": ["nosuid", "noexec", "nodev", "mode=0700", "size=65536k"],
+        // Two of the largest artifacts, a journal and the learner's progress; memory is used as it is filled.
+        "options": ["nosuid", "noexec", "nodev", "mode=0700", "size=131072k"],
     });
     let binds = container.binds.iter().map(|bind| {
         let access = if bind.writable { "rw" } else { "ro" };
