@@ -37,8 +37,12 @@ struct Inner {
 }
 
 impl Pretended {
+    /// What was asked since the last time. An operator that is not sure what a backend has hands over the texts once
+    /// more; the first artifact's change nothing, so they do not count.
     fn asked(&self) -> String {
-        std::mem::take(&mut self.0.lock().unwrap().asked).join(", ")
+        let mut asked = std::mem::take(&mut self.0.lock().unwrap().asked);
+        asked.retain(|what| what != "preview texts");
+        asked.join(", ")
     }
 
     fn running(&self) -> usize {
