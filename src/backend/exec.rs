@@ -127,6 +127,17 @@ pub fn run_if_asked() -> Option<ExitCode> {
     Some(ExitCode::from(NOT_STARTED))
 }
 
+/// A signal that whoever started the backend ignores, as a shell does for what it puts into the background, would be
+/// ignored by the learner's programs too: Ctrl-C would do nothing. A handler takes its place, and ends with the exec.
+fn stop_ignoring_signals() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let _entered = runtime.enter();
+    for kind in [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()] {
+        let _ = signal(kind);
+    }
+}
+
 fn become_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Infallible, ExecError> {
     let mut next = |name| arguments.next().ok_or(ExecError::Arguments(name));
     let uid = parse_id(&next("the user")?, "the user")?;
@@ -144,6 +155,7 @@ fn become_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Infal
         // Fails only for the leader of a process group, which is what it is for.
         let _ = rustix::process::setsid();
     }
+    stop_ignoring_signals();
     drop_privileges(&Identity { uid, gid, groups })?;
     // After dropping, so that the directory's permissions are those of the user.
     if std::env::set_current_dir(&directory).is_err() {
