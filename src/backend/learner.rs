@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::domain::container::DEFAULT_PATH;
 use crate::domain::workspace::User;
 
 use super::config::PREFIX;
@@ -20,7 +21,6 @@ const ID: u32 = 1000;
 const NAME: &str = "learner";
 /// The most of a user database that is read, in bytes.
 const MAX_DATABASE: u64 = 1 << 20;
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What an image may have, in the order of preference.
 const SHELLS: [&str; 6] =
     ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash", "/bin/sh", "/usr/bin/sh", "/busybox/sh"];

@@ -30,6 +30,7 @@ use std::time::Duration;
 use rustix::process::DumpableBehavior;
 use tokio::signal::unix::{SignalKind, signal};
 
+pub use crate::domain::chain::line as chain;
 pub use config::ConfigError;
 pub use keys::KeyError;
 pub use listen::{Listen, ListenError};
@@ -121,16 +122,4 @@ pub async fn run() -> Result<(), BackendError> {
         tokio::time::timeout(GRACE, hang_up),
     );
     Ok(())
-}
-
-/// An error with all its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

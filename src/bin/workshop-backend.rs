@@ -1,9 +1,8 @@
 //! The program inside every step image: a helper mode, or start logging, run, exit code. Nothing else.
 
-use std::error::Error;
 use std::process::ExitCode;
 
-use workshop::backend::{self, BackendError};
+use workshop::backend::{self, chain};
 
 fn main() -> ExitCode {
     // Before any thread exists: these modes drop privileges, which the kernel does by thread.
@@ -49,15 +48,4 @@ fn print_address(role: Option<&str>) -> ExitCode {
 fn usage(argument: &str) -> ExitCode {
     eprintln!("error: unknown argument \"{argument}\"\nusage: workshop-backend [token [learner|instructor]]");
     ExitCode::from(2)
-}
-
-fn chain(error: &BackendError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -117,11 +117,8 @@ fn read_target(args: &TargetArgs, context: &Context) -> Result<Result<Target, Ve
     };
     let platform =
         Platform::find(args.platform.as_deref()).map_err(|error| Failure::from_error(Exit::Outside, error))?;
-    let insecure = args.registry.as_deref().filter(|_| args.insecure).and_then(|registry| registry.split('/').next());
-    let registries = Registries::new(RegistryOptions {
-        credentials: Credentials::docker(),
-        insecure: insecure.map(str::to_owned).into_iter().collect(),
-    });
+    let registries =
+        Registries::new(RegistryOptions::of(Credentials::docker(), args.registry.as_deref(), args.insecure));
     let bases = Bases::new(&context.state, registries.clone(), platform.architecture())
         .with_local_store()
         .with_directory(&args.dir);

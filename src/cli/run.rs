@@ -206,11 +206,11 @@ async fn bring_artifact(args: &Args, file: &Path, store: &Arc<Store>, context: &
         None => Workspace::default(),
         Some(path) => read_workspace(path, context)?,
     };
-    let insecure = args.flags.registry.iter().filter(|_| args.flags.insecure);
-    let registries = Registries::new(RegistryOptions {
-        credentials: Credentials::docker(),
-        insecure: insecure.filter_map(|registry| registry.split('/').next()).map(str::to_owned).collect(),
-    });
+    let registries = Registries::new(RegistryOptions::of(
+        Credentials::docker(),
+        args.flags.registry.as_deref(),
+        args.flags.insecure,
+    ));
     let layout = Layout::new(context.state.join("layout"));
     let placed = place_artifact(Placed {
         file,

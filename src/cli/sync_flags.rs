@@ -116,11 +116,8 @@ impl SyncFlags {
 
     /// The image builder: into the registry where one is named, else into the layout of the state directory.
     fn compiler(&self, context: &Context) -> Result<Compiler, Failure> {
-        let insecure = self.registry.iter().filter(|_| self.insecure).filter_map(|registry| registry.split('/').next());
-        let registries = Registries::new(RegistryOptions {
-            credentials: Credentials::docker(),
-            insecure: insecure.map(str::to_owned).collect(),
-        });
+        let registries =
+            Registries::new(RegistryOptions::of(Credentials::docker(), self.registry.as_deref(), self.insecure));
         let bases = Bases::new(&context.state, registries.clone(), host_architecture()).with_local_store();
         let images = match &self.registry {
             Some(_) => ImageEnd::Registry(registries),

@@ -31,6 +31,9 @@ pub mod place {
     pub const MANAGEMENT_SOCKET: &str = "management.sock";
 }
 
+/// The search path of commands where an image names none, as Docker has it.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// What a workspace's container is started from.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WorkspaceSpec {

@@ -36,6 +36,12 @@ impl Digest {
     pub fn hex(&self) -> String {
         hex(&self.0)
     }
+
+    /// The first eight of them: enough to tell apart what one machine has a few of.
+    #[must_use]
+    pub fn short(&self) -> String {
+        hex(&self.0[..4])
+    }
 }
 
 /// Lower-case hex digits of `bytes`.
@@ -153,6 +159,11 @@ mod tests {
         let digest = Digest::of(b"abc");
         assert_eq!(digest.to_string(), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+    }
+
+    #[test]
+    fn a_short_name_begins_the_long_one() {
+        assert_eq!(Digest::of(b"abc").short(), "ba7816bf");
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub mod artifact_schema;
 pub mod chain;
 #[cfg(feature = "platform")]
 pub mod clash;
-#[cfg(feature = "platform")]
+#[cfg(feature = "web")]
 pub mod container;
 pub mod definition;
 pub mod diagnostic;

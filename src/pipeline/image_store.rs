@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::adapters::layout::{ArchiveError, Layout, LayoutError, open_archive};
 use crate::adapters::runtime::{RuntimeError, read_root};
+use crate::domain::container::DEFAULT_PATH;
 use crate::domain::digest::Digest;
 use crate::domain::image::{
     Descriptor, INDEX, Image, ImageError, MANIFEST, MAX_MANIFEST, Manifest, ManifestKind, NewLayer, children,
@@ -22,9 +23,6 @@ use crate::domain::reference::{BaseImage, InvalidReference};
 
 use super::base::local_store;
 use super::image_end::workers;
-
-/// The search path of an image made of a bare root file system.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// An image of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -162,7 +160,7 @@ pub fn import_rootfs(state: &Path, root: &Path, tag: &str, architecture: &str) -
     incoming.finish(Some(&blob.digest))?;
     let mut image = Image::scratch(architecture);
     image.config.config.cmd = Some(vec!["/bin/sh".to_owned()]);
-    let path = [("PATH".to_owned(), PATH.to_owned())];
+    let path = [("PATH".to_owned(), DEFAULT_PATH.to_owned())];
     let image = image
         .extend(&[NewLayer::written(&blob, "root file system")], &path, 0)
         .map_err(|source| StoreError::Image { file: root.to_owned(), source })?;

@@ -128,7 +128,8 @@ impl Engine {
             persist: true,
             management: ManagementReach::Network { listen, host: host.to_owned() },
         };
-        let state = short(&std::path::absolute(state).map_err(|error| error.to_string())?.display().to_string());
+        let path = std::path::absolute(state).map_err(|error| error.to_string())?.display().to_string();
+        let state = Digest::of(path.as_bytes()).short();
         Ok(Self { docker, capabilities, is_podman, state, starting: Mutex::default() })
     }
 
@@ -305,7 +306,7 @@ impl Engine {
     }
 
     fn name_of(&self, uid: &str) -> String {
-        format!("workshop-{}-{}", self.state, short(uid))
+        format!("workshop-{}-{}", self.state, Digest::of(uid.as_bytes()).short())
     }
 
     fn is_starting(&self, name: &str) -> bool {
@@ -388,12 +389,6 @@ fn read(container: &ContainerInspectResponse) -> Option<Found> {
         address: (stands == FoundState::Running).then(port).flatten(),
         started_at: state.started_at.as_ref().and_then(|moment| moment.parse().ok()),
     })
-}
-
-fn short(text: &str) -> String {
-    let mut hex = Digest::of(text.as_bytes()).hex();
-    hex.truncate(8);
-    hex
 }
 
 #[cfg(test)]

@@ -33,6 +33,15 @@ pub struct RegistryOptions {
     pub insecure: BTreeSet<String>,
 }
 
+impl RegistryOptions {
+    /// For work with one registry (`host[:port][/prefix]`), which `is_insecure` is about.
+    #[must_use]
+    pub fn of(credentials: Credentials, registry: Option<&str>, is_insecure: bool) -> Self {
+        let host = registry.filter(|_| is_insecure).and_then(|registry| registry.split('/').next());
+        Self { credentials, insecure: host.map(str::to_owned).into_iter().collect() }
+    }
+}
+
 /// All registries; connections and tokens are kept and shared by clones.
 #[derive(Debug, Clone)]
 pub struct Registries {

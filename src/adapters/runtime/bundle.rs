@@ -14,11 +14,10 @@ use oci_spec::runtime::{
 };
 
 use super::Account;
+use crate::domain::container::DEFAULT_PATH;
 
 /// The host name that every command sees: the machine's own must not get into an image.
 const HOST_NAME: &str = "workshop";
-/// What docker's images expect where their config has none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What one command may use.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +58,7 @@ pub struct Files<'a> {
 }
 
 /// The file systems of every container: type, place, options.
-const KERNEL_MOUNTS: [(&str, &str, &[&str]); 6] = [
+pub const KERNEL_MOUNTS: [(&str, &str, &[&str]); 6] = [
     ("proc", "/proc", &["nosuid", "noexec", "nodev"]),
     ("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
     ("devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
@@ -74,7 +73,7 @@ pub fn mount_points<'a>() -> impl Iterator<Item = &'a str> {
 }
 
 /// The capabilities that docker gives by default, which is what images are written for.
-const CAPABILITIES: [Capability; 14] = [
+pub const CAPABILITIES: [Capability; 14] = [
     Capability::AuditWrite,
     Capability::Chown,
     Capability::DacOverride,

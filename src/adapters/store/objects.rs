@@ -58,11 +58,7 @@ impl Store {
                 row.query_row(params![key.kind.as_str(), namespace(key), key.name], |row| row.get(0)).optional()
             })
             .map_err(statement("read an object"))?;
-        Ok(text
-            .map(|text| serde_json::from_str(&text))
-            .transpose()
-            .map_err(json("an object"))?
-            .and_then(Live::from_manifest))
+        read_manifest(text.as_deref())
     }
 
     /// The object with this uid.
@@ -72,11 +68,7 @@ impl Store {
             .prepare_cached("select manifest from objects where uid = ?1")
             .and_then(|mut row| row.query_row(params![uid], |row| row.get(0)).optional())
             .map_err(statement("read an object"))?;
-        Ok(text
-            .map(|text| serde_json::from_str(&text))
-            .transpose()
-            .map_err(json("an object"))?
-            .and_then(Live::from_manifest))
+        read_manifest(text.as_deref())
     }
 
     /// Makes the object as `manifest` says and keeps what belongs to others; gives the object as it is now.
@@ -220,6 +212,12 @@ impl Scope<'_> {
         }
         Ok(())
     }
+}
+
+/// The object that a row holds, where there is a row.
+fn read_manifest(text: Option<&str>) -> Result<Option<Live>, Error> {
+    let manifest = text.map(serde_json::from_str).transpose().map_err(json("an object"))?;
+    Ok(manifest.and_then(Live::from_manifest))
 }
 
 fn namespace(key: &ObjectKey) -> &str {

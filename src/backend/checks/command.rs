@@ -19,6 +19,7 @@ use super::fact::{Fact, Missing, failed, reason, unknown, value};
 use super::run::Context;
 use crate::backend::exec::{self, ControllingTerminal};
 use crate::backend::reaper;
+use crate::domain::container::DEFAULT_PATH;
 use crate::domain::goss::Found;
 use crate::domain::goss::subject::Exec;
 
@@ -30,7 +31,6 @@ const LINGER: Duration = Duration::from_millis(500);
 /// What the shell's arguments say instead of the line, which it reads from its standard input: the line itself has
 /// none. Read with `.`, `$0` and the exit status are those of the shell; 9 is the highest number that all shells take.
 const BOOTSTRAP: &str = "exec 9<&0 </dev/null; . /proc/self/fd/9";
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A command that ended in time.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use tokio::process::Command;
 
+use super::run::{SHOWN, shown};
 use super::{ChecksError, Options, command};
 use crate::domain::goss::evaluate::to_text;
 use crate::domain::goss::kinds::{KINDS, Shape};
@@ -19,7 +20,6 @@ use crate::domain::goss::spec::Meta;
 use crate::domain::goss::{CheckResult, Outcome, Report};
 
 const MAX_OUTPUT: usize = 64 << 20;
-const SHOWN: usize = 400;
 
 pub async fn run(spec: &str, options: &Options) -> Result<Report, ChecksError> {
     let environment = command::environment(&options.image_environment);
@@ -146,8 +146,4 @@ fn result(it: GossResult) -> CheckResult {
         duration_ms: it.duration / 1_000_000,
         detail: None,
     }
-}
-
-fn shown(text: &str) -> String {
-    if text.chars().count() <= SHOWN { text.to_owned() } else { text.chars().take(SHOWN - 1).chain(['…']).collect() }
 }

@@ -26,7 +26,7 @@ use crate::domain::goss::{
 /// How many resources are looked at at once.
 const CONCURRENCY: usize = 4;
 /// The longest text of a found or expected value in the report, in characters.
-const SHOWN: usize = 400;
+pub(super) const SHOWN: usize = 400;
 
 pub async fn run(spec: &str, options: &Options) -> Result<Report, ChecksError> {
     let started_at = Timestamp::now();
@@ -329,7 +329,8 @@ fn finished(
     }
 }
 
-fn shown(text: &str) -> String {
+/// The text, cut where it is longer than [`SHOWN`].
+pub(super) fn shown(text: &str) -> String {
     if text.chars().count() <= SHOWN { text.to_owned() } else { text.chars().take(SHOWN - 1).chain(['…']).collect() }
 }
 

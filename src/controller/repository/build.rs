@@ -32,16 +32,9 @@ pub(super) fn build(
     let origin = Origin::open(&valid.source, state, identities.git, spec.ignore.as_deref())
         .map_err(|error| super::status::of_source(&error))?
         .with_timeout(valid.timeout);
-    let insecure = spec
-        .compile
-        .registry
-        .iter()
-        .filter(|_| spec.compile.insecure)
-        .filter_map(|registry| registry.split('/').next());
-    let registries = Registries::new(RegistryOptions {
-        credentials: identities.registry,
-        insecure: insecure.map(str::to_owned).collect(),
-    });
+    let compile = &spec.compile;
+    let registries =
+        Registries::new(RegistryOptions::of(identities.registry, compile.registry.as_deref(), compile.insecure));
     let bases = Bases::new(state, registries.clone(), host_architecture()).with_local_store();
     let mut commands = CommandPolicy {
         allowed: shared.options.allow_commands,

@@ -7,42 +7,15 @@ use std::path::Path;
 use oci_spec::runtime::{get_default_maskedpaths, get_default_readonly_paths};
 use serde_json::{Value, json};
 
+use super::super::bundle::{CAPABILITIES, KERNEL_MOUNTS};
 use super::seccomp;
+use crate::domain::container::DEFAULT_PATH;
 
 /// Processes and threads that a workspace may have at a time.
 pub const PROCESSES: i64 = 1024;
-/// What docker's images expect where their config has none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Docker's default set, which is what lessons about users, permissions and processes are written for. None of them
-/// reaches beyond the container's own namespaces; raw sockets see its own network only.
-const CAPABILITIES: [&str; 14] = [
-    "CAP_AUDIT_WRITE",
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_MKNOD",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-];
-
-/// The kernel's file systems of a workspace: type, place, options.
-const KERNEL_MOUNTS: [(&str, &str, &[&str]); 7] = [
-    ("proc", "/proc", &["nosuid", "noexec", "nodev"]),
-    ("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-    ("devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-    ("tmpfs", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
-    ("mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
-    ("sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]),
-    ("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
-];
+/// The control groups, which a workspace sees besides the file systems of every container.
+const CGROUPS: (&str, &str, &[&str]) = ("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]);
 
 /// One file or directory of the machine in the container.
 pub struct Bind<'a> {
@@ -92,6 +65,8 @@ pub fn build_config(container: &Container<'_>) -> Value {
             "args": container.arguments,
             "env": environment(&container.environment),
             "cwd": "/",
+            // Lessons about users, permissions and processes are written for them. None reaches beyond the container's
+            // own namespaces; raw sockets see its own network only.
             "capabilities": {
                 "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES,
                 "inheritable": [], "ambient": [],
@@ -139,7 +114,7 @@ fn resources(container: &Container<'_>) -> Value {
 }
 
 fn mounts(container: &Container<'_>) -> Vec<Value> {
-    let kernel = KERNEL_MOUNTS.iter().map(
+    let kernel = KERNEL_MOUNTS.iter().chain([&CGROUPS]).map(
         |(kind, place, options)| json!({ "type": kind, "source": kind, "destination": place, "options": options }),
     );
     let private = json!({

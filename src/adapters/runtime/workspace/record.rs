@@ -53,7 +53,7 @@ pub struct Place {
 impl Place {
     /// The place of a workspace below `root`.
     pub fn of(root: &Path, uid: &str) -> Self {
-        Self::named(root, &short(uid))
+        Self::named(root, &Digest::of(uid.as_bytes()).short())
     }
 
     /// The place of this name below `root`.
@@ -64,7 +64,7 @@ impl Place {
         let sockets = if longest.as_os_str().len() <= MAX_SOCKET_PATH {
             near
         } else {
-            Path::new("/run/workshop").join(short(&root.display().to_string())).join(id)
+            Path::new("/run/workshop").join(Digest::of(root.display().to_string().as_bytes()).short()).join(id)
         };
         Self { path, id: id.to_owned(), sockets }
     }
@@ -113,13 +113,6 @@ impl Place {
     pub fn exit_code(&self) -> Option<i32> {
         fs::read_to_string(self.join("exit")).ok()?.parse().ok()
     }
-}
-
-/// Eight hexadecimal digits that stand for a text.
-pub fn short(text: &str) -> String {
-    let mut hex = Digest::of(text.as_bytes()).hex();
-    hex.truncate(8);
-    hex
 }
 
 #[cfg(test)]

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use super::config::{Bind, Container, build_config};
 use super::identity::Identity;
-use super::record::{Place, Record, short};
+use super::record::{Place, Record};
 use super::{ContainerError, Containers, network, output, unknown, wait_for};
 use crate::adapters::runtime::{RuntimeError, confined, overlay};
 use crate::domain::container::{Address, Found, FoundState, WorkspaceSpec, place};
+use crate::domain::digest::Digest;
 use crate::failpoint;
 
 /// What of an image a container is started from.
@@ -166,7 +167,8 @@ impl Containers {
         if let Some(persist) = &spec.persist {
             binds.push(Bind { source: persist, place: place::PERSIST, writable: true });
         }
-        let cgroup = format!("/workshop/w{}-{}", short(&self.root.display().to_string()), place.id);
+        let cgroup =
+            format!("/workshop/w{}-{}", Digest::of(self.root.display().to_string().as_bytes()).short(), place.id);
         let config = build_config(&Container {
             rootfs: &rootfs,
             arguments: image.arguments.clone(),
