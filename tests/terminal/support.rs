@@ -176,6 +176,13 @@ impl Client {
         self.socket.send(Message::binary(frame.build())).await.expect("to send");
     }
 
+    /// Waits until the server has taken in everything sent before; what it says meanwhile must be nothing.
+    pub async fn settle(&mut self) {
+        self.socket.send(Message::Ping(Vec::new().into())).await.expect("to send");
+        let answer = timeout(DEADLINE, self.socket.next()).await.expect("in time");
+        assert!(matches!(answer, Some(Ok(Message::Pong(_)))), "{answer:?}");
+    }
+
     pub async fn type_text(&mut self, text: &str) {
         self.send(FromClient::Input(text.as_bytes())).await;
     }
