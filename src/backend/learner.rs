@@ -202,6 +202,12 @@ pub fn login_shell(root: &Path, chosen: Option<&str>, account: Option<&Account>)
     })
 }
 
+/// Whether the image set this variable, not we and not a cluster, which puts its API's address into every container.
+pub fn is_of_image(name: &OsStr) -> bool {
+    let others = [PREFIX, "KUBERNETES_SERVICE_", "KUBERNETES_PORT"];
+    !others.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
+}
+
 /// The environment of the learner's programs: the image's, without ours.
 pub fn environment(
     account: &Account,
@@ -211,7 +217,7 @@ pub fn environment(
 ) -> Vec<(OsString, OsString)> {
     let ours = ["HOME", "USER", "LOGNAME", "SHELL", "TERM", "PWD", "OLDPWD", "SHLVL", "_"];
     let mut environment: Vec<(OsString, OsString)> = inherited
-        .filter(|(name, _)| !name.as_bytes().starts_with(PREFIX.as_bytes()))
+        .filter(|(name, _)| is_of_image(name))
         .filter(|(name, _)| !ours.iter().any(|ours| name == ours))
         .collect();
     let mut default = |name: &str, value: &str| {
@@ -341,12 +347,17 @@ mod tests {
 
     #[test]
     fn nothing_of_ours_is_in_the_learners_environment() {
-        let inherited = [("WORKSHOP_INSTANCE", "x"), ("HOME", "/root"), ("EDITOR", "vi"), ("PATH", "/opt/bin")];
-        let inherited = inherited.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let inherited = [("WORKSHOP_INSTANCE", "x"), ("HOME", "/root"), ("EDITOR", "vi"), ("PATH", "/opt/bin")]
+            .into_iter()
+            .chain([("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("KUBERNETES_PORT_443_TCP", "tcp://10.0.0.1:443")])
+            .chain([("KUBERNETES_VERSION", "of the lesson")]);
+        let inherited = inherited.map(|(name, value)| (name.into(), value.into()));
         let account = missing("", User::Learner);
         let found = environment(&account, Path::new("/home/learner"), Some(Path::new("/bin/sh")), inherited);
         let get = |name: &str| found.iter().find(|(it, _)| it == name).map(|(_, value)| value.to_str().unwrap());
         assert_eq!((get("HOME"), get("USER"), get("PATH")), (Some("/home/learner"), Some("learner"), Some("/opt/bin")));
+        assert_eq!((get("KUBERNETES_SERVICE_HOST"), get("KUBERNETES_PORT_443_TCP")), (None, None));
+        assert_eq!(get("KUBERNETES_VERSION"), Some("of the lesson"));
         assert_eq!((get("EDITOR"), get("WORKSHOP_INSTANCE"), get("SHELL")), (Some("vi"), None, Some("/bin/sh")));
     }
 }

@@ -173,6 +173,5 @@ fn image_ttyd(app: &App, user: &Identity) -> Result<ImageTtyd, StartError> {
 
 /// What the image sets, for the commands of checks that run as the backend does.
 fn environment_of_image() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
-    let is_ours = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(super::config::PREFIX);
-    std::env::vars_os().filter(|(name, _)| !is_ours(name)).collect()
+    std::env::vars_os().filter(|(name, _)| learner::is_of_image(name)).collect()
 }
