@@ -52,6 +52,9 @@ pub const FIELD_MANAGER: &str = "workshop-controller";
 /// The field manager that writes a roster's `step`, once, at an instance's creation.
 pub const ROSTER_MANAGER: &str = "workshop-roster";
 
+/// The field manager of what people and workspaces ask of an instance.
+pub const WORKSPACE_MANAGER: &str = "workshop-workspace";
+
 /// The owner label's value for a source without a WorkshopRepository; `source` is its text without credentials.
 #[must_use]
 pub fn build_source_owner(source: &str) -> String {

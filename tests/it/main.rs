@@ -23,6 +23,7 @@ mod git;
 mod images;
 mod learner;
 mod management;
+mod mirror;
 mod operator;
 mod readme;
 mod runtime;

@@ -2,9 +2,12 @@
 //!
 //! Says what exists and carries out single requests; what should exist is decided by the plan.
 
+mod config_maps;
 mod error;
 mod events;
+mod instances;
 mod lease;
+mod mirror;
 mod objects;
 mod repositories;
 mod secrets;
@@ -16,9 +19,12 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+pub use config_maps::ConfigMap;
 pub use error::{Cause, Error};
 pub use events::Severity;
+pub use instances::{InstancePart, difference};
 pub use lease::{DURATION as LEASE_DURATION, Leadership, Lease, PERIOD as LEASE_PERIOD};
+pub use mirror::{Changed, Mirror};
 pub use watch::{OwnedEvent, RepositoryEvent};
 
 /// How long a single request may take; watches are not bound by it.

@@ -197,7 +197,7 @@ impl From<OwnedKind> for Kind {
     }
 }
 
-fn path(kind: Kind, namespace: Option<&str>) -> String {
+pub(super) fn path(kind: Kind, namespace: Option<&str>) -> String {
     match namespace {
         Some(namespace) if kind.is_namespaced() => {
             format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{}", kind.plural())

@@ -109,7 +109,7 @@ impl Cluster {
         })
     }
 
-    fn watch_kind(
+    pub(super) fn watch_kind(
         &self,
         kind: Kind,
         config: watcher::Config,
