@@ -17,6 +17,7 @@ mod learner;
 mod listen;
 mod management;
 mod metrics;
+mod own_cluster;
 mod probes;
 mod reaper;
 mod session;

@@ -17,6 +17,7 @@ use super::files::FilesClient;
 use super::keys::{self, KeyError};
 use super::learner::{self, Program};
 use super::management::{Management, ManagementError};
+use super::own_cluster::OwnCluster;
 use super::session::{self, BackOff};
 use super::store::{self, Source, Store, StoreError, Workshop};
 use super::terminal::{Exit, ImageTtyd, Shell, Terminal, TerminalError};
@@ -45,6 +46,8 @@ enum StartError {
     Key(#[from] KeyError),
     #[error(transparent)]
     Terminal(#[from] TerminalError),
+    #[error("failed to hand the learner's cluster over")]
+    OwnCluster(#[source] std::io::Error),
 }
 
 /// Opens everything, trying again until it works, and then keeps in step with the management API.
@@ -120,7 +123,13 @@ fn start_machine(app: &Arc<App>) -> Result<Machine, StartError> {
     }
     let program = learner::login_shell(root, chosen, Some(&account));
     let shell = program.as_ref().map(|program| program.path.clone());
-    let environment = learner::environment(&account, &home, shell.as_deref(), std::env::vars_os());
+    let mut environment = learner::environment(&account, &home, shell.as_deref(), std::env::vars_os());
+    if let Some(cluster) = OwnCluster::find(&app.config, &account.identity) {
+        cluster.hand_over().map_err(StartError::OwnCluster)?;
+        environment.retain(|(name, _)| name != "KUBECONFIG");
+        environment.push(("KUBECONFIG".into(), cluster.kubeconfig().into()));
+        tokio::spawn(cluster.follow());
+    }
     let login_environment = environment.clone();
     let terminal = if settings.access.web_terminal.enabled {
         // The program itself says so in the terminal where the image has none.
