@@ -2,6 +2,7 @@
 //!
 //! A verb parses its flags, calls the pipeline and prints; decisions live below.
 
+pub mod artifact;
 pub mod build;
 pub mod context;
 pub mod controller;
@@ -94,6 +95,8 @@ enum Verb {
     Controller(controller::Args),
     /// Print the definitions of the custom resources, for kubectl apply -f -
     Crds(crds::Args),
+    /// Push artifacts to registries and pull them
+    Artifact(artifact::Args),
     /// Look after the local store of base images
     Image(image::Args),
     /// Bring one source in: import, compile, and write its objects
@@ -145,6 +148,7 @@ async fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Build(args) => build::run(args, context).await,
         Verb::Controller(args) => controller::run(args, context).await,
         Verb::Crds(args) => crds::run(args, context).await,
+        Verb::Artifact(args) => artifact::run(args, context).await,
         Verb::Image(args) => image::run(args, context).await,
         Verb::Sync(args) => sync::run(args, context).await,
         Verb::Up(args) => up::run(args, context).await,

@@ -14,7 +14,7 @@ use super::serving::{Serving, ServingFlags};
 use super::state_lock::StateLock;
 use super::sync_flags::SyncFlags;
 use super::workspace::open_browser;
-use super::{Context, Exit, Failure, diagnostics, up};
+use super::{Context, Exit, Failure, artifact, up};
 use crate::adapters::layout::Layout;
 use crate::adapters::registry::{Credentials, Registries, RegistryOptions};
 use crate::adapters::store::{Store, make_private};
@@ -22,7 +22,8 @@ use crate::domain::digest::Digest;
 use crate::domain::revision::RefSpec;
 use crate::domain::source::Source;
 use crate::domain::token::Role;
-use crate::domain::workspace::{Workspace, parse_workspace};
+use crate::domain::workspace::Workspace;
+use crate::pipeline::distribute::pull_artifact;
 use crate::pipeline::object_end::ObjectEnd;
 use crate::pipeline::place_artifact::{Placed, place_artifact};
 use crate::pipeline::sync::Trigger;
@@ -39,11 +40,11 @@ const LINK: std::time::Duration = std::time::Duration::from_secs(12 * 3600);
 /// Flags of `workshop run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// URL, directory or artifact file (*.db)
+    /// URL, directory, artifact file (*.db) or oci://REF
     source: String,
     /// The step to begin with [default: the first]
     step: Option<String>,
-    /// How the workspace runs, beside an artifact file
+    /// How the workspace runs, beside an artifact file or in place of what comes with oci://REF
     #[arg(long, value_name = "FILE")]
     workspace: Option<PathBuf>,
     /// Open the address in the browser
@@ -58,24 +59,39 @@ pub struct Args {
 /// Runs `workshop run`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let source = Source::parse(&args.source).map_err(|error| Failure::from_error(Exit::Usage, error))?;
-    if let Source::Oci(reference) = &source {
-        let message = format!("artifacts in registries are not read yet: \"oci://{reference}\"");
-        return Err(
-            Failure::new(Exit::Usage, message).help("download the artifact's file and run that: its images are pulled")
-        );
-    }
-    if args.workspace.is_some() && !matches!(source, Source::Artifact(_)) {
-        return Err(Failure::new(Exit::Usage, "--workspace belongs to an artifact file")
+    if args.workspace.is_some() && !matches!(source, Source::Artifact(_) | Source::Oci(_)) {
+        return Err(Failure::new(Exit::Usage, "--workspace belongs to an artifact")
             .help("a workshop's directory has its own workspace.yaml"));
     }
     let stop = super::stopping();
     let private = PrivateState::make(&context.state, &args.source)?;
     let context = &Context { state: private.path.clone(), ..context.clone() };
+    let mut is_left = false;
+    let outcome = run_in(&args, &source, context, &stop, &mut is_left).await;
+    // What a runtime may still hold stays in the directory for the next run to take away.
+    if !is_left {
+        private.remove();
+    }
+    outcome
+}
+
+/// Runs in a state directory of its own; `is_left` says whether containers may be left at its end.
+async fn run_in(
+    args: &Args,
+    source: &Source,
+    context: &Context,
+    stop: &CancellationToken,
+    is_left: &mut bool,
+) -> Result<Exit, Failure> {
     let store = Arc::new(Store::open(&context.state).map_err(|error| Failure::from_error(Exit::Outside, error))?);
-    let (template, follow) = match &source {
-        Source::Artifact(file) => (bring_artifact(&args, file, &store, context).await?, None),
+    let (template, follow) = match source {
+        Source::Artifact(file) => {
+            let registries = registries(args, None);
+            (bring_artifact(args, file, None, &registries, &store, context).await?, None)
+        }
+        Source::Oci(reference) => (bring_pulled(args, reference, &store, context).await?, None),
         _ => {
-            let (template, sync) = bring_source(&args, &store, context, &stop).await?;
+            let (template, sync) = bring_source(args, &store, context, stop).await?;
             (template, Some(sync))
         }
     };
@@ -84,12 +100,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     }
     let workspaces =
         Workspaces::open(store, &context.state).map_err(|error| Failure::from_error(Exit::Outside, error))?;
-    let outcome = serve(&args, &workspaces, &template, follow, context, &stop).await;
-    // What a runtime may still hold stays in the directory for the next run to take away.
-    if workspaces.list().is_ok_and(|left| left.is_empty()) || stop.is_cancelled() {
-        drop(workspaces);
-        private.remove();
-    }
+    let outcome = serve(args, &workspaces, &template, follow, context, stop).await;
+    *is_left = !stop.is_cancelled() && !workspaces.list().is_ok_and(|left| left.is_empty());
     outcome
 }
 
@@ -200,17 +212,38 @@ async fn bring_source(
     }
 }
 
-/// Takes an artifact's file into the run's store, with its images; the workshop's id.
-async fn bring_artifact(args: &Args, file: &Path, store: &Arc<Store>, context: &Context) -> Result<String, Failure> {
-    let workspace = match &args.workspace {
-        None => Workspace::default(),
-        Some(path) => read_workspace(path, context)?,
+/// The registries that a run speaks to; `--insecure` is about the one that was named and the one of `reference`.
+fn registries(args: &Args, reference: Option<&str>) -> Registries {
+    let hosts = args.flags.registry.as_deref().into_iter().chain(reference);
+    Registries::new(RegistryOptions::of(Credentials::docker(), hosts, args.flags.insecure))
+}
+
+/// Pulls an artifact with all that it names into the run's store; the workshop's id.
+async fn bring_pulled(args: &Args, reference: &str, store: &Arc<Store>, context: &Context) -> Result<String, Failure> {
+    let registries = registries(args, Some(reference));
+    let file = context.state.join("pulled.db");
+    let pulled = pull_artifact(&registries, reference, &file).await.map_err(artifact::failure)?;
+    let own = match &pulled.workspace {
+        Some(bytes) => Some(artifact::check_workspace(&format!("oci://{reference}: workspace.yaml"), bytes, context)?),
+        None => None,
     };
-    let registries = Registries::new(RegistryOptions::of(
-        Credentials::docker(),
-        args.flags.registry.as_deref(),
-        args.flags.insecure,
-    ));
+    bring_artifact(args, &file, own, &registries, store, context).await
+}
+
+/// Takes an artifact's file into the run's store, with its images; the workshop's id. `own` is the `workspace.yaml`
+/// that came with it.
+async fn bring_artifact(
+    args: &Args,
+    file: &Path,
+    own: Option<Workspace>,
+    registries: &Registries,
+    store: &Arc<Store>,
+    context: &Context,
+) -> Result<String, Failure> {
+    let workspace = match &args.workspace {
+        None => own.unwrap_or_default(),
+        Some(path) => artifact::check_workspace(&path.display().to_string(), &artifact::read_file(path)?, context)?,
+    };
     let layout = Layout::new(context.state.join("layout"));
     let placed = place_artifact(Placed {
         file,
@@ -218,28 +251,13 @@ async fn bring_artifact(args: &Args, file: &Path, store: &Arc<Store>, context: &
         registry: args.flags.registry.as_deref(),
         state: &context.state,
         layout: &layout,
-        registries: &registries,
+        registries,
         store,
     });
     placed.await.map_err(|error| {
         let exit = if error.is_content() { Exit::No } else { Exit::Outside };
         Failure::from_error(exit, error)
     })
-}
-
-fn read_workspace(path: &Path, context: &Context) -> Result<Workspace, Failure> {
-    let shown = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| Failure::outside(format!("failed to read \"{shown}\""), error))?;
-    match parse_workspace(&shown, &bytes).into_result() {
-        Ok((workspace, warnings)) => {
-            diagnostics::show(&context.printer, &warnings);
-            Ok(workspace)
-        }
-        Err(problems) => {
-            diagnostics::show(&context.printer, &problems);
-            Err(Failure::new(Exit::No, format!("\"{shown}\" is invalid")))
-        }
-    }
 }
 
 /// The state directory of one run.

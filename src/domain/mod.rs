@@ -20,6 +20,8 @@ pub mod diff;
 pub mod digest;
 #[cfg(feature = "platform")]
 pub mod discover;
+#[cfg(feature = "platform")]
+pub mod distribution;
 pub mod duration;
 #[cfg(feature = "platform")]
 pub mod export;

@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod compile;
+pub mod distribute;
 pub mod export;
 pub mod image_end;
 pub mod image_store;

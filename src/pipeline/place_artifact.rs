@@ -141,7 +141,7 @@ fn template(id: &str, workspace: &Workspace, steps: Vec<Value>, digest: Digest, 
 }
 
 /// The step's image with the registry that was named put before it, where it names none itself.
-fn full_tag(step: &StepRow, registry: Option<&str>) -> String {
+pub(super) fn full_tag(step: &StepRow, registry: Option<&str>) -> String {
     let (name, tag) = match step.image_tag.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (step.image_tag.as_str(), step.id.as_str()),

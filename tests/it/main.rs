@@ -15,6 +15,7 @@ mod compile;
 mod controller;
 mod crds;
 mod diff;
+mod distribution;
 mod examples;
 mod follow;
 mod gateway;

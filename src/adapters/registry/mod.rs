@@ -34,12 +34,23 @@ pub struct RegistryOptions {
 }
 
 impl RegistryOptions {
-    /// For work with one registry (`host[:port][/prefix]`), which `is_insecure` is about.
+    /// For work with these registries (`host[:port][/prefix]`), which `is_insecure` is about.
     #[must_use]
-    pub fn of(credentials: Credentials, registry: Option<&str>, is_insecure: bool) -> Self {
-        let host = registry.filter(|_| is_insecure).and_then(|registry| registry.split('/').next());
-        Self { credentials, insecure: host.map(str::to_owned).into_iter().collect() }
+    pub fn of<'a>(credentials: Credentials, registries: impl IntoIterator<Item = &'a str>, is_insecure: bool) -> Self {
+        let hosts = registries.into_iter().filter(|_| is_insecure).filter_map(|registry| registry.split('/').next());
+        Self { credentials, insecure: hosts.map(str::to_owned).collect() }
     }
+}
+
+/// A reference in its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// `REGISTRY/REPOSITORY`.
+    pub repository: String,
+    /// The tag.
+    pub tag: Option<String>,
+    /// The digest, as written.
+    pub digest: Option<String>,
 }
 
 /// All registries; connections and tokens are kept and shared by clones.
@@ -75,6 +86,18 @@ impl Registries {
     /// The registry (`host[:port]`) of a repository or reference.
     pub fn registry_of(repository: &str) -> Result<String, RegistryError> {
         Ok(parse(repository)?.resolve_registry().to_owned())
+    }
+
+    /// The parts of a reference.
+    pub fn name(reference: &str) -> Result<Named, RegistryError> {
+        let parsed = parse(reference)?;
+        // The library puts `latest` where nothing is said.
+        let is_tagged = reference.rsplit('/').next().is_some_and(|last| last.contains(':'));
+        Ok(Named {
+            repository: format!("{}/{}", parsed.registry(), parsed.repository()),
+            tag: parsed.tag().filter(|_| is_tagged).map(str::to_owned),
+            digest: parsed.digest().map(str::to_owned),
+        })
     }
 
     /// The digest of the manifest that a reference stands for; nothing where there is none.
