@@ -50,7 +50,7 @@ test: ## install what tests need, then run all of them on real parts
 	@hack/deps build test
 	# The test cluster is built from Go modules while cargo fetches and compiles.
 	log=$$(mktemp)
-	hack/control-plane/control-plane build node >"$$log" 2>&1 & cluster=$$!
+	hack/control-plane/control-plane build all >"$$log" 2>&1 & cluster=$$!
 	trap 'kill $$cluster 2>/dev/null || true; rm -f "$$log"' EXIT
 	hack/web check
 	cargo test --quiet --no-run --locked --all-features
@@ -62,7 +62,7 @@ test: ## install what tests need, then run all of them on real parts
 ci: ## everything that a change must pass
 	@hack/deps build test
 	# Started first, because it takes longest; `make test` waits for the same build.
-	hack/control-plane/control-plane build node >/dev/null 2>&1 & cluster=$$!
+	hack/control-plane/control-plane build all >/dev/null 2>&1 & cluster=$$!
 	trap 'kill $$cluster 2>/dev/null || true' EXIT
 	# Before anything is compiled, because the programs embed the pages.
 	hack/web
@@ -99,7 +99,7 @@ deny: ## licences, banned crates, sources and, where the database can be fetched
 bench: ## measure the figures of docs/benchmarks.md in release builds
 	@hack/deps build bench
 	hack/web
-	hack/control-plane/control-plane build
+	hack/control-plane/control-plane build kwok
 	hack/platform $(TARGET)
 	cargo bench --quiet --locked $(BENCHES)
 

@@ -6,12 +6,23 @@ KUBERNETES_VERSION=$(sed -n 's/^[[:space:]]*k8s\.io\/kubernetes v\([^ ]*\).*/\1/
 ETCD_VERSION=$(sed -n 's/^[[:space:]]*go\.etcd\.io\/etcd\/server\/v3 v\([^ ]*\).*/\1/p' "$HERE/go.mod")
 CONTAINERD_VERSION=$(sed -n 's/^[[:space:]]*github\.com\/containerd\/containerd\/v2 v\([^ ]*\).*/\1/p' "$HERE/containerd/go.mod")
 CACHE_ROOT=${WORKSHOP_TEST_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/workshop-platform}/control-plane
-# All three versions are in the name, so that moving one never meets an old binary.
+KWOK_VERSION=$(sed -n 's/^[[:space:]]*sigs\.k8s\.io\/kwok v\([^ ]*\).*/\1/p' "$HERE/kwok/go.mod")
+# The versions are in the names, so that moving one never meets an old binary.
 CACHE_BIN=$CACHE_ROOT/$KUBERNETES_VERSION-etcd$ETCD_VERSION-containerd$CONTAINERD_VERSION/bin
+KWOK_CACHE_BIN=$CACHE_ROOT/kwok$KWOK_VERSION/bin
 
 CONTROL_BINARIES=(etcd kube-apiserver kube-controller-manager kubectl)
 CONTAINERD_BINARIES=(containerd containerd-shim-runc-v2 ctr)
 NODE_BINARIES=(kube-scheduler kubelet kube-proxy "${CONTAINERD_BINARIES[@]}")
+KWOK_BINARIES=(kube-scheduler kwok)
+
+# Prints the folder of the cache that a binary lies in.
+cache_of() {
+  case $1 in
+    kwok) printf '%s\n' "$KWOK_CACHE_BIN" ;;
+    *) printf '%s\n' "$CACHE_BIN" ;;
+  esac
+}
 
 # Prints the version a binary reports, as digits and dots, or nothing.
 binary_version() {
@@ -30,13 +41,15 @@ version_fits() {
   case $name in
     etcd) [[ $version == "${ETCD_VERSION%.*}".* ]] ;;
     containerd* | ctr) [[ $version == "${CONTAINERD_VERSION%.*}".* ]] ;;
+    kwok) [[ $version == "${KWOK_VERSION%.*}".* ]] ;;
     *) [[ $version == "${KUBERNETES_VERSION%.*}".* ]] ;;
   esac
 }
 
 # Prints the path of a usable binary; fails when there is none yet.
 locate() {
-  local name=$1 candidate version
+  local name=$1 candidate version cache
+  cache=$(cache_of "$name")
   for candidate in "${KUBEBUILDER_ASSETS:+$KUBEBUILDER_ASSETS/$name}" "$(type -P "$name" || true)"; do
     [[ -n $candidate && -x $candidate ]] || continue
     version=$(binary_version "$candidate")
@@ -46,7 +59,7 @@ locate() {
     fi
     [[ -n ${EXPLAIN:-} ]] && say "passing over $candidate: version ${version:-unknown}"
   done
-  [[ -x $CACHE_BIN/$name ]] && printf '%s\n' "$CACHE_BIN/$name"
+  [[ -x $cache/$name ]] && printf '%s\n' "$cache/$name"
 }
 
 # As locate, and ends the run with a hint when the binary is missing.
@@ -56,7 +69,7 @@ need() {
 
 require_go() {
   local wanted have
-  wanted=$(sed -n 's/^go //p' "$HERE/go.mod" "$HERE/containerd/go.mod" | sort -V | tail -n 1)
+  wanted=$(sed -n 's/^go //p' "$HERE/go.mod" "$HERE"/*/go.mod | sort -V | tail -n 1)
   if ! command -v go >/dev/null; then
     missing "go is missing: version $wanted or later is needed to build the test cluster (https://go.dev/dl/), or set KUBEBUILDER_ASSETS to a folder with ${*} of Kubernetes ${KUBERNETES_VERSION%.*} and etcd ${ETCD_VERSION%.*}"
   fi
@@ -67,7 +80,8 @@ require_go() {
 }
 
 build_one() {
-  local name=$1 module=$HERE package flags='-s -w' tags='' pin=k8s.io/component-base/version
+  local name=$1 module=$HERE package flags='-s -w' tags='' pin=k8s.io/component-base/version cache
+  cache=$(cache_of "$name")
   case $name in
     etcd) package=go.etcd.io/etcd/server/v3 ;;
     containerd* | ctr)
@@ -75,6 +89,10 @@ build_one() {
       package=github.com/containerd/containerd/v2/cmd/$name
       tags='no_btrfs no_devmapper no_zfs'
       flags+=" -X github.com/containerd/containerd/v2/version.Version=v$CONTAINERD_VERSION"
+      ;;
+    kwok)
+      module=$HERE/kwok
+      package=sigs.k8s.io/kwok/cmd/kwok
       ;;
     *)
       package=k8s.io/kubernetes/cmd/$name
@@ -84,9 +102,9 @@ build_one() {
       ;;
   esac
   (cd "$module" && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 go build -buildvcs=false -trimpath \
-    -tags "$tags" -ldflags "$flags" -o "$CACHE_BIN/.$name.part" "$package") >&2 ||
+    -tags "$tags" -ldflags "$flags" -o "$cache/.$name.part" "$package") >&2 ||
     fail "building $name failed (see above)"
-  mv "$CACHE_BIN/.$name.part" "$CACHE_BIN/$name"
+  mv "$cache/.$name.part" "$cache/$name"
 }
 
 # Makes sure that every binary of a group can be located.
@@ -96,12 +114,14 @@ build_group() {
     control) wanted=("${CONTROL_BINARIES[@]}") ;;
     containerd) wanted=("${CONTAINERD_BINARIES[@]}") ;;
     node) wanted=("${CONTROL_BINARIES[@]}" "${NODE_BINARIES[@]}") ;;
+    kwok) wanted=("${CONTROL_BINARIES[@]}" "${KWOK_BINARIES[@]}") ;;
+    all) wanted=("${CONTROL_BINARIES[@]}" "${NODE_BINARIES[@]}" kwok) ;;
     *) usage ;;
   esac
   for name in "${wanted[@]}"; do locate "$name" >/dev/null || lacking+=("$name"); done
   ((${#lacking[@]})) || return 0
   require_go "${lacking[@]}"
-  mkdir -p "$CACHE_BIN"
+  mkdir -p "$CACHE_BIN" "$KWOK_CACHE_BIN"
   exec 8>"$CACHE_BIN/.lock"
   flock -n 8 || { say "waiting for another build of the test cluster"; flock 8; }
   for name in "${lacking[@]}"; do

@@ -57,9 +57,18 @@ process_identity() {
 start() {
   local name=$1
   shift
-  env "$MARK=$DIR" setsid "$@" </dev/null >"$DIR/log/$name.log" 2>&1 7>&- 8>&- 9>&- &
+  printf '%s\0' "$@" >"$DIR/command/$name"
+  env "$MARK=$DIR" setsid "$@" </dev/null >>"$DIR/log/$name.log" 2>&1 7>&- 8>&- 9>&- &
   process_identity $! >"$DIR/pid/$name" || true
   disown $!
+}
+
+# Kills what start NAME has started, and starts the same command again.
+start_again() {
+  local name=$1 command
+  mapfile -d '' -t command <"$DIR/command/$name"
+  kill_and_wait "$(cut -d' ' -f1 "$DIR/pid/$name")"
+  start "$name" "${command[@]}"
 }
 
 alive() {
