@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, Exit, Failure};
 use crate::domain::lifecycle::Event;
-use crate::gateway::{Gateway, OwnerKey, Settings, management, server, socket};
+use crate::gateway::{Gateway, OwnerKey, Place, Settings, management, server, socket};
 use crate::operator::local;
 use crate::pipeline::runtime_end::{Capabilities, ManagementReach, RuntimeChoice, RuntimeEnd};
 use crate::pipeline::upstream::control_socket;
@@ -87,7 +87,7 @@ impl Serving {
             person: super::workspace::person(),
             stop: stop.clone(),
         };
-        let gateway = Gateway::new(settings, listening);
+        let gateway = Gateway::new(settings, Place::new(listening, None));
         let path = control_socket(&state);
         let control = socket::OwnSocket::bind(&path).map_err(|error| cannot_bind(&path, error))?;
         let fronts = vec![

@@ -13,7 +13,7 @@ use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::signature::{Error as SignatureError, Signer, Verifier};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use ring::rand::SystemRandom;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,17 @@ pub const COOKIE: &str = "workshop_token";
 pub const MAX_BYTES: usize = 4096;
 /// How far the signer's clock may be ahead, in seconds.
 const CLOCK_SKEW: i64 = 60;
+
+/// A secret that nobody guesses: 32 of the system's random bytes as base64url without padding.
+///
+/// # Panics
+/// Where the system has no random numbers, without which nothing secret can be made.
+#[must_use]
+pub fn generate_secret() -> String {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).expect("the system gives random numbers");
+    URL_SAFE_NO_PAD.encode(bytes)
+}
 
 /// What the bearer is in the workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]

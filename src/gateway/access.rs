@@ -37,22 +37,23 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The header that sets the owner's cookie.
-pub fn set_owner_cookie(name: String, value: String) -> HeaderValue {
-    build_cookie(name, value, "/", OWNER_TIME)
+/// The header that sets the owner's cookie; one that came over TLS is never sent without.
+pub fn set_owner_cookie(name: String, value: String, is_https: bool) -> HeaderValue {
+    build_cookie(name, value, "/", OWNER_TIME, is_https)
 }
 
 /// The header that sets the cookie of one instance.
-pub fn set_token_cookie(token: &str, base_path: &str, lasts: Duration) -> HeaderValue {
-    build_cookie(COOKIE.to_owned(), token.to_owned(), base_path, lasts)
+pub fn set_token_cookie(token: &str, base_path: &str, lasts: Duration, is_https: bool) -> HeaderValue {
+    build_cookie(COOKIE.to_owned(), token.to_owned(), base_path, lasts, is_https)
 }
 
-fn build_cookie(name: String, value: String, path: &str, lasts: Duration) -> HeaderValue {
+fn build_cookie(name: String, value: String, path: &str, lasts: Duration, is_https: bool) -> HeaderValue {
     let lasts = i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX);
     let cookie = Cookie::build((name, value))
         .path(path.to_owned())
         .http_only(true)
         .same_site(SameSite::Strict)
+        .secure(is_https)
         .max_age(cookie::time::Duration::seconds(lasts));
     let mut value = HeaderValue::try_from(cookie.to_string()).unwrap_or(HeaderValue::from_static(""));
     value.set_sensitive(true);
@@ -93,12 +94,16 @@ mod tests {
     #[test]
     fn cookies_are_hidden_from_scripts_and_other_sites_and_bound_to_their_path() {
         assert_eq!(
-            set_token_cookie("a.b.c", "/w/alice/", Duration::from_secs(60)).to_str().unwrap(),
+            set_token_cookie("a.b.c", "/w/alice/", Duration::from_secs(60), false).to_str().unwrap(),
             "workshop_token=a.b.c; HttpOnly; SameSite=Strict; Path=/w/alice/; Max-Age=60"
         );
-        let owner = set_owner_cookie("workshop_owner_1".into(), "x".into());
+        let owner = set_owner_cookie("workshop_owner_1".into(), "x".into(), false);
         assert!(owner.to_str().unwrap().starts_with("workshop_owner_1=x; HttpOnly; SameSite=Strict; Path=/; "));
         assert!(owner.is_sensitive());
+        for is_https in [false, true] {
+            let cookie = set_token_cookie("a.b.c", "/w/alice/", Duration::from_secs(60), is_https);
+            assert_eq!(cookie.to_str().unwrap().contains("; Secure"), is_https);
+        }
     }
 
     #[test]

@@ -46,15 +46,20 @@ pub async fn asset(Path(path): Path<std::collections::HashMap<String, String>>, 
 }
 
 /// Exchanges the owner's key for the cookie.
-pub async fn session(State(gateway): Shared, Json(secret): Json<Secret>) -> Result<Response, Refusal> {
-    open(&gateway, secret.key.as_deref().unwrap_or_default())
+pub async fn session(
+    State(gateway): Shared,
+    headers: HeaderMap,
+    Json(secret): Json<Secret>,
+) -> Result<Response, Refusal> {
+    open(&gateway, &headers, secret.key.as_deref().unwrap_or_default())
 }
 
 /// The owner's cookie for the owner's key.
-pub fn open(gateway: &Gateway, key: &str) -> Result<Response, Refusal> {
+pub fn open(gateway: &Gateway, headers: &HeaderMap, key: &str) -> Result<Response, Refusal> {
     let owner = &gateway.settings().owner;
     if owner.is(key) {
-        let cookie = set_owner_cookie(owner.cookie_name().to_owned(), owner.cookie());
+        let is_https = gateway.place().is_https(headers);
+        let cookie = set_owner_cookie(owner.cookie_name().to_owned(), owner.cookie(), is_https);
         return Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response());
     }
     if gateway.guesses().count(Instant::now()) {

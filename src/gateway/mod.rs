@@ -16,5 +16,6 @@ pub mod server;
 pub mod socket;
 mod workspace;
 
+pub use guard::{Place, PublicUrl};
 pub use owner_key::{OwnerKey, OwnerKeyError};
 pub use server::{Gateway, Settings};

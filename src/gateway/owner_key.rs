@@ -1,4 +1,5 @@
-//! The owner's key of one state directory: a file that only the user can read, made when it is first needed.
+//! The owner's key: in a state directory a file that only the user can read, made when it is first needed; in a
+//! cluster an entry of a Secret that others read.
 //!
 //! It keeps and compares; what the key opens is decided by `access`.
 
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
-use ring::rand::{SecureRandom as _, SystemRandom};
+
+use crate::domain::token::generate_secret;
 
 /// The key's file in the state directory.
 const FILE: &str = "keys/owner.key";
@@ -34,9 +36,9 @@ pub enum OwnerKeyError {
         /// The file.
         path: PathBuf,
     },
-    /// The system has no random numbers.
-    #[error("the system gives no random numbers")]
-    Random,
+    /// The text is no key.
+    #[error("the owner's key is not the base64url of {KEY_BYTES} bytes")]
+    Text,
 }
 
 /// What opens everything of one state directory.
@@ -57,17 +59,18 @@ impl OwnerKey {
     /// The key in `owner.key` of the state directory.
     pub fn read_or_make(state: &Path) -> Result<Self, OwnerKeyError> {
         let path = state.join(FILE);
-        let bytes = read_or_make(&path, || Ok(random()?.into_bytes()))?;
-        let text = String::from_utf8(bytes).ok().map(|text| text.trim().to_owned());
-        let key = text.as_deref().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-        match (text, key) {
-            (Some(text), Some(key)) if key.len() == KEY_BYTES => {
-                let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
-                let cookie_name = build_cookie_name(&key);
-                Ok(Self { text, key, cookie_name })
-            }
-            _ => Err(OwnerKeyError::Content { path }),
-        }
+        let bytes = read_or_make(&path)?;
+        let text = std::str::from_utf8(&bytes).ok();
+        text.and_then(|text| Self::from_text(text).ok()).ok_or(OwnerKeyError::Content { path })
+    }
+
+    /// The key that `text` is, as [`generate_secret`] makes it; white space around it does not count.
+    pub fn from_text(text: &str) -> Result<Self, OwnerKeyError> {
+        let text = text.trim();
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| bytes.len() == KEY_BYTES);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &bytes.ok_or(OwnerKeyError::Text)?);
+        let cookie_name = build_cookie_name(&key);
+        Ok(Self { text: text.to_owned(), key, cookie_name })
     }
 
     /// The key as the fragment of an address carries it.
@@ -112,14 +115,8 @@ fn build_cookie_name(key: &hmac::Key) -> String {
     format!("workshop_owner_{}", short.collect::<String>())
 }
 
-fn random() -> Result<String, OwnerKeyError> {
-    let mut bytes = [0; KEY_BYTES];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| OwnerKeyError::Random)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
-}
-
 /// The file's bytes; one that is missing is made whole or not at all, and of two makers at once one wins.
-fn read_or_make(path: &Path, make: impl Fn() -> Result<Vec<u8>, OwnerKeyError>) -> Result<Vec<u8>, OwnerKeyError> {
+fn read_or_make(path: &Path) -> Result<Vec<u8>, OwnerKeyError> {
     let failed = |source| OwnerKeyError::File { path: path.to_owned(), source };
     loop {
         match std::fs::read(path) {
@@ -134,7 +131,7 @@ fn read_or_make(path: &Path, make: impl Fn() -> Result<Vec<u8>, OwnerKeyError>) 
         let directory = path.parent().unwrap_or(Path::new("."));
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         let mut fresh = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-        fresh.write_all(&make()?).and_then(|()| fresh.as_file().sync_all()).map_err(failed)?;
+        fresh.write_all(generate_secret().as_bytes()).and_then(|()| fresh.as_file().sync_all()).map_err(failed)?;
         match fresh.persist_noclobber(path) {
             Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(refused.error)),
             _ => {}

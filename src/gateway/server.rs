@@ -1,4 +1,4 @@
-//! The one server of a state directory: its routes over TCP, what they share, and listening.
+//! The server of a state directory or a cluster: its routes over TCP, what they share, and listening.
 //!
 //! It puts the layers in order; each answer is made in a module of its own.
 
@@ -20,6 +20,7 @@ use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Guesses;
+use super::guard::Place;
 use super::owner_key::OwnerKey;
 use super::{answer, control, guard, home, workspace};
 use crate::pipeline::workspace::Workspaces;
@@ -57,15 +58,15 @@ pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    listening: SocketAddr,
+    place: Place,
     guesses: Guesses,
 }
 
 impl Gateway {
-    /// The gateway that listens on `listening`; instances are shown with addresses below it from now on.
+    /// The gateway of this place; instances are shown with addresses below it from now on.
     #[must_use]
-    pub fn new(settings: Settings, listening: SocketAddr) -> Self {
-        let gateway = Self(Arc::new(Inner { settings, listening, guesses: Guesses::default() }));
+    pub fn new(settings: Settings, place: Place) -> Self {
+        let gateway = Self(Arc::new(Inner { settings, place, guesses: Guesses::default() }));
         gateway.workspaces().set_base(&gateway.url());
         gateway
     }
@@ -73,23 +74,23 @@ impl Gateway {
     /// The address it listens on.
     #[must_use]
     pub fn listening(&self) -> SocketAddr {
-        self.0.listening
+        self.0.place.listening()
     }
 
-    /// Its address for a browser of this machine, with a slash at the end.
+    /// Its address for a browser, with a slash at the end.
     #[must_use]
     pub fn url(&self) -> String {
-        let mut address = self.0.listening;
-        if address.ip().is_unspecified() {
-            address.set_ip(Ipv4Addr::LOCALHOST.into());
-        }
-        format!("http://{address}/")
+        self.0.place.url()
     }
 
     /// The address that opens everything; its secret is in the fragment, which browsers never send.
     #[must_use]
     pub fn owner_url(&self) -> String {
         format!("{}#key={}", self.url(), self.0.settings.owner.text())
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.0.place
     }
 
     pub(super) fn settings(&self) -> &Settings {

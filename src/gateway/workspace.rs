@@ -25,6 +25,9 @@ use crate::domain::management::Phase;
 use crate::domain::token::{COOKIE, Claims, Role};
 use crate::pipeline::workspace::InstanceView;
 
+/// The longest namespace, a dot, and the longest name.
+const MAX_NAME: usize = 63 + 1 + 253;
+
 type Names = Path<HashMap<String, String>>;
 
 /// What the gateway itself says and does, also while the workspace is not there.
@@ -59,9 +62,12 @@ pub fn base_path(name: &str) -> String {
     format!("/w/{name}/")
 }
 
-/// Whether `name` can be an instance's; it becomes part of paths.
+/// Whether `name` can be what refers to an instance: its name, with its namespace in a cluster; it becomes part of
+/// paths.
 fn is_name(name: &str) -> bool {
-    (1..=253).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    let is_part =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    name.len() <= MAX_NAME && name.split('.').all(is_part)
 }
 
 fn name_of(names: &HashMap<String, String>) -> &str {
@@ -90,7 +96,8 @@ fn admit(gateway: &Gateway, name: &str, headers: &HeaderMap) -> Result<Admitted,
         return Err(Refusal::unauthorized());
     }
     let token = gateway.workspaces().sign(&view.uid, &view.owner, Role::Learner, TOKEN_TIME);
-    let cookie = Some(set_token_cookie(&token, &base_path(name), TOKEN_TIME));
+    let is_https = gateway.place().is_https(headers);
+    let cookie = Some(set_token_cookie(&token, &base_path(name), TOKEN_TIME, is_https));
     Ok(Admitted { view, token, cookie })
 }
 
@@ -125,17 +132,19 @@ pub async fn page(State(gateway): Shared, Path(names): Names, headers: HeaderMap
 pub async fn session(
     State(gateway): Shared,
     Path(names): Names,
+    headers: HeaderMap,
     Json(secret): Json<Secret>,
 ) -> Result<Response, Refusal> {
     if let Some(key) = &secret.key {
-        return home::open(&gateway, key);
+        return home::open(&gateway, &headers, key);
     }
     let name = name_of(&names);
     let view = if is_name(name) { gateway.workspaces().get(name).map_err(control::refusal)? } else { None };
     let token = secret.token.unwrap_or_default();
     let claims = view.and_then(|view| verify(&gateway, &view, &token)).ok_or_else(Refusal::unauthorized)?;
     let lasts = Duration::from_secs(u64::try_from(claims.exp.saturating_sub(now())).unwrap_or(0));
-    let cookie = set_token_cookie(&token, &base_path(name), lasts);
+    let is_https = gateway.place().is_https(&headers);
+    let cookie = set_token_cookie(&token, &base_path(name), lasts, is_https);
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
@@ -155,7 +164,7 @@ pub async fn api(State(gateway): Shared, Path(names): Names, request: Request) -
         return Err(absent(&admitted.view));
     };
     let passage = Passage { address: &address, token: &admitted.token, stop: gateway.settings().stop.clone() };
-    let response = proxy::pass(passage, request).await;
+    let response = proxy::pass(passage, request).await.unwrap_or_else(IntoResponse::into_response);
     Ok(admitted.answer(response))
 }
 
@@ -226,10 +235,10 @@ mod tests {
 
     #[test]
     fn a_name_has_nothing_that_means_something_in_a_path() {
-        for name in ["a", "first-steps-ada", "0"] {
+        for name in ["a", "first-steps-ada", "0", "class.first-ada", "class.first.ada"] {
             assert!(is_name(name), "{name}");
         }
-        for name in ["", ".", "..", "a/b", "a b", "A", "é", "a.b", "a%2fb", "a\\b", &"a".repeat(254)] {
+        for name in ["", ".", "..", "a/b", "a b", "A", "é", "a..b", ".a", "a.", "a%2fb", "a\\b", &"a".repeat(318)] {
             assert!(!is_name(name), "{name}");
         }
     }

@@ -20,6 +20,8 @@ use crate::domain::container::Address;
 
 /// How long the other side may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(2);
+/// How long it is waited before a connection that was refused is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
 /// The most bytes of an answer's status line and headers.
 const MAX_HEAD: usize = 64 << 10;
 /// How long a backend may take to take in an artifact.
@@ -30,7 +32,7 @@ const MAX_TEXT: usize = 8 << 20;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// Nobody listens.
+    /// Nobody listens, or nobody accepts in time.
     #[error("failed to connect to {address}")]
     Connect {
         /// The address.
@@ -82,26 +84,49 @@ pub async fn send(
     request: Request<Body>,
     patience: Duration,
 ) -> Result<Response<Incoming>, UpstreamError> {
-    let name = || show(address);
-    let timed_out = |patience| move |_| UpstreamError::TimedOut { address: show(address), patience };
-    let failed = |source| UpstreamError::Http { address: name(), source };
-    let connected = |source| UpstreamError::Connect { address: name(), source };
-    let mut sender = match address {
+    send_patiently(address, request, Duration::ZERO, patience).await
+}
+
+/// As [`send`]; where nobody listens, it is tried again until `connecting` is over. In a cluster a workspace that is
+/// ready is reached a moment later only.
+pub async fn send_patiently(
+    address: &Address,
+    request: Request<Body>,
+    connecting: Duration,
+    patience: Duration,
+) -> Result<Response<Incoming>, UpstreamError> {
+    let until = tokio::time::Instant::now() + connecting;
+    let mut sender = loop {
+        match open(address).await {
+            Err(UpstreamError::Connect { .. }) if tokio::time::Instant::now() + AGAIN < until => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            opened => break opened?,
+        }
+    };
+    let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
+    let answer = answer.map_err(|_| UpstreamError::TimedOut { address: show(address), patience })?;
+    answer.map_err(|source| UpstreamError::Http { address: show(address), source })
+}
+
+/// A connection to the address, which nothing was sent on yet.
+async fn open(address: &Address) -> Result<http1::SendRequest<Body>, UpstreamError> {
+    let connected = |source| UpstreamError::Connect { address: show(address), source };
+    let timed_out = |_| connected(std::io::ErrorKind::TimedOut.into());
+    let sender = match address {
         Address::Unix(path) => {
             let stream = tokio::time::timeout(CONNECT, connect(path)).await;
-            start(stream.map_err(timed_out(CONNECT))?.map_err(connected)?).await
+            start(stream.map_err(timed_out)?.map_err(connected)?).await
         }
         Address::Tcp(address) => {
             let stream = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
-            let stream = stream.map_err(timed_out(CONNECT))?.map_err(connected)?;
+            let stream = stream.map_err(timed_out)?.map_err(connected)?;
             // A key press is one small segment; it must not wait for the next.
             let _ = stream.set_nodelay(true);
             start(stream).await
         }
-    }
-    .map_err(failed)?;
-    let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
-    answer.map_err(timed_out(patience))?.map_err(failed)
+    };
+    sender.map_err(|source| UpstreamError::Http { address: show(address), source })
 }
 
 /// Connects to the socket at `path`, which must be one itself: who is root in a workspace can put a link there instead,
@@ -194,6 +219,23 @@ pub fn control_socket(state: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_listens_a_moment_later_is_reached_by_who_waits() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("late.sock");
+        let address = Address::Unix(path.clone());
+        let ask = || Request::builder().uri("/").header(header::HOST, "x").body(Body::empty()).unwrap();
+        let error = send(&address, ask(), CONNECT).await.unwrap_err();
+        assert!(matches!(error, UpstreamError::Connect { .. }), "{error}");
+        let waiting = send_patiently(&address, ask(), 50 * CONNECT, CONNECT);
+        tokio::pin!(waiting);
+        // It was tried and refused before anybody listens.
+        assert!(tokio::time::timeout(AGAIN / 2, &mut waiting).await.is_err());
+        let listener = tokio::net::UnixListener::bind(path).unwrap();
+        tokio::spawn(axum::serve(listener, axum::Router::new().fallback(async || "here")).into_future());
+        assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
+    }
 
     #[tokio::test]
     async fn only_a_socket_itself_is_connected_to() {

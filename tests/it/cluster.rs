@@ -23,6 +23,10 @@ fn key(name: &str) -> ObjectKey {
     ObjectKey { kind: Kind::WorkspaceTemplate, namespace: None, name: name.into() }
 }
 
+async fn nobody() -> Cluster {
+    Cluster::connect(Some(&cluster().nobody()), None, None).await.unwrap()
+}
+
 async fn controller() -> Cluster {
     Cluster::connect(Some(&cluster().controller()), None, Some(SYSTEM)).await.unwrap()
 }
@@ -65,6 +69,38 @@ async fn a_conflict_names_the_other_manager_and_force_takes_the_field() {
 }
 
 #[tokio::test]
+async fn keys_are_made_once_for_all_replicas_and_told_to_nobody_else() {
+    let namespace = cluster().create_namespace("keys");
+    let admin = Cluster::connect(Some(&cluster().admin()), None, None).await.unwrap();
+    assert!(admin.read_keys(&namespace).await.unwrap().is_none());
+    let makers = (0..8).map(|_| admin.read_or_make_keys(&namespace));
+    let made = futures_util::future::join_all(makers).await;
+    let owners: Vec<String> = made.iter().map(|keys| keys.as_ref().unwrap().owner.clone()).collect();
+    assert!(owners.iter().all(|owner| *owner == owners[0] && owner.len() == 43), "all have the same");
+    let kept = admin.read_keys(&namespace).await.unwrap().unwrap();
+    assert_eq!(kept.signing.verify_key(), made[7].as_ref().unwrap().signing.verify_key());
+
+    // With the rights of the manifests, in the controller's own namespace and nowhere else.
+    let client = controller().await;
+    client.read_or_make_keys(SYSTEM).await.unwrap();
+    for (who, place) in [(&client, namespace.as_str()), (&nobody().await, SYSTEM)] {
+        let error = who.read_or_make_keys(place).await.unwrap_err();
+        assert!(matches!(error, Error::Forbidden { .. }), "{error}");
+    }
+
+    // What somebody broke is told of and kept.
+    let broken = cluster().create_namespace("keys");
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "workshop-keys", "namespace": broken },
+        "stringData": { "owner-key": "x" },
+    });
+    cluster().apply(&secret);
+    let error = admin.read_or_make_keys(&broken).await.unwrap_err();
+    assert!(matches!(error, Error::Answer { .. }), "{error}");
+    assert!(cluster().get(&["secret", "workshop-keys", "-n", &broken]).unwrap()["data"].get("signing-key").is_none());
+}
+
+#[tokio::test]
 async fn refusals_say_what_is_wrong_or_missing() {
     let client = controller().await;
     let mut manifest = template("adapter-invalid", "owner-d");
@@ -75,7 +111,7 @@ async fn refusals_say_what_is_wrong_or_missing() {
     let error = client.apply(&manifest, labels::FIELD_MANAGER, false).await.unwrap_err();
     assert!(error.to_string().contains("unknown"), "{error}");
 
-    let nobody = Cluster::connect(Some(&cluster().nobody()), None, None).await.unwrap();
+    let nobody = nobody().await;
     let error = nobody.list_owned(Kind::WorkspaceTemplate, "owner-a").await.unwrap_err();
     assert!(
         error.to_string().ends_with(

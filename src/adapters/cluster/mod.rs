@@ -25,6 +25,7 @@ pub use events::Severity;
 pub use instances::{InstancePart, difference};
 pub use lease::{DURATION as LEASE_DURATION, Leadership, Lease, PERIOD as LEASE_PERIOD};
 pub use mirror::{Changed, Mirror};
+pub use secrets::{KEYS, Keys};
 pub use watch::{OwnedEvent, RepositoryEvent};
 
 /// How long a single request may take; watches are not bound by it.

@@ -11,14 +11,18 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::answer::Refusal;
 use crate::domain::container::Address;
-use crate::pipeline::upstream::{UpstreamError, send};
+use crate::pipeline::upstream::{UpstreamError, send_patiently};
 
 /// How long a workspace may take until an answer begins: checks may run for a minute.
 const PATIENCE: Duration = Duration::from_secs(70);
+/// How long a workspace behind a network may take until it can be connected to.
+const CONNECTING: Duration = Duration::from_secs(5);
+/// The code of a refusal because nobody could be connected to.
+pub const UNREACHABLE: &str = "WorkspaceUnavailable";
 
 /// Whom to pass a request to, and with which right.
 pub struct Passage<'a> {
@@ -32,15 +36,25 @@ pub struct Passage<'a> {
 
 /// Passes the request on and gives the answer, or says why there is none. The path goes on as it came, so the caller
 /// has checked it with [`is_plain_path`].
-pub async fn pass(passage: Passage<'_>, request: Request) -> Response {
+pub async fn pass(passage: Passage<'_>, request: Request) -> Result<Response, Refusal> {
     // A script that a browser installs for all pages to come is never an answer of the API.
     if request.headers().contains_key("service-worker") {
-        return Refusal::new(StatusCode::FORBIDDEN, "Forbidden", "a workspace serves no scripts").into_response();
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "Forbidden", "a workspace serves no scripts"));
     }
     if request.headers().contains_key(header::UPGRADE) {
-        return websocket::pass(passage, request).await.unwrap_or_else(IntoResponse::into_response);
+        return websocket::pass(passage, request).await;
     }
-    pass_plain(passage, request).await.unwrap_or_else(IntoResponse::into_response)
+    pass_plain(passage, request).await
+}
+
+/// Sends a request to the workspace.
+async fn ask(address: &Address, request: Request) -> Result<hyper::Response<hyper::body::Incoming>, Refusal> {
+    let connecting = match address {
+        Address::Tcp(_) => CONNECTING,
+        // A socket is there before its workspace is ready.
+        Address::Unix(_) => Duration::ZERO,
+    };
+    send_patiently(address, request, connecting, PATIENCE).await.map_err(refusal)
 }
 
 async fn pass_plain(passage: Passage<'_>, request: Request) -> Result<Response, Refusal> {
@@ -49,8 +63,7 @@ async fn pass_plain(passage: Passage<'_>, request: Request) -> Result<Response, 
     let mut upstream = Request::builder().method(parts.method).uri(path).body(body).map_err(|_| bad_path())?;
     *upstream.headers_mut() = headers::for_workspace(&parts.headers);
     authorize(upstream.headers_mut(), passage.token)?;
-    let response = send(passage.address, upstream, PATIENCE).await.map_err(refusal)?;
-    answer(response)
+    answer(ask(passage.address, upstream).await?)
 }
 
 fn answer(response: hyper::Response<hyper::body::Incoming>) -> Result<Response, Refusal> {
@@ -86,7 +99,7 @@ fn refusal(error: UpstreamError) -> Refusal {
 
 /// The workspace is not there now; it may be soon.
 pub fn unavailable(message: impl Into<String>) -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "WorkspaceUnavailable", message)
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE, message)
         .help("it may be starting: try again in a moment")
 }
 

@@ -8,9 +8,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::Response;
 use hyper_util::rt::TokioIo;
 
-use super::{PATIENCE, Passage, authorize, bad_gateway, bad_path, refusal};
+use super::{Passage, ask, authorize, bad_gateway, bad_path};
 use crate::gateway::answer::Refusal;
-use crate::pipeline::upstream::send;
 
 /// What of the handshake is passed on. No extensions: what is compressed on one side would be on the other.
 const HANDSHAKE: &[&str] = &["sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol"];
@@ -32,7 +31,7 @@ pub async fn pass(passage: Passage<'_>, mut request: Request) -> Result<Response
     mark(upstream.headers_mut());
     authorize(upstream.headers_mut(), passage.token)?;
 
-    let mut answered = send(passage.address, upstream, PATIENCE).await.map_err(refusal)?;
+    let mut answered = ask(passage.address, upstream).await?;
     if answered.status() != StatusCode::SWITCHING_PROTOCOLS {
         return super::answer(answered);
     }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use workshop::adapters::store::Store;
 use workshop::crd::labels;
 use workshop::domain::container::Address;
-use workshop::gateway::{Gateway, OwnerKey, Settings, server, socket};
+use workshop::gateway::{Gateway, OwnerKey, Place, Settings, server, socket};
 use workshop::pipeline::upstream::{control_socket, send};
 use workshop::pipeline::workspace::Workspaces;
 
@@ -86,7 +86,7 @@ impl Server {
             person: "Grace Hopper".into(),
             stop: stop.clone(),
         };
-        let gateway = Gateway::new(settings, listener.local_addr().unwrap());
+        let gateway = Gateway::new(settings, Place::new(listener.local_addr().unwrap(), None));
         let socket = socket::OwnSocket::bind(&control_socket(state.path())).unwrap();
         tokio::spawn(socket::serve(gateway.clone(), socket));
         tokio::spawn(server::serve(gateway.clone(), listener));
