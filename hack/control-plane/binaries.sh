@@ -11,6 +11,8 @@ KWOK_VERSION=$(sed -n 's/^[[:space:]]*sigs\.k8s\.io\/kwok v\([^ ]*\).*/\1/p' "$H
 CACHE_BIN=$CACHE_ROOT/$KUBERNETES_VERSION-etcd$ETCD_VERSION-containerd$CONTAINERD_VERSION/bin
 KWOK_CACHE_BIN=$CACHE_ROOT/kwok$KWOK_VERSION/bin
 
+# Not a part of the cluster; what tests of clusters in clusters render charts with.
+HELM_VERSION=3.20.0
 CONTROL_BINARIES=(etcd kube-apiserver kube-controller-manager kubectl)
 CONTAINERD_BINARIES=(containerd containerd-shim-runc-v2 ctr)
 NODE_BINARIES=(kube-scheduler kubelet kube-proxy "${CONTAINERD_BINARIES[@]}")
@@ -29,6 +31,7 @@ binary_version() {
   case $1 in
     */kubectl) set -- "$1" version --client ;;
     */containerd-shim-runc-v2) set -- "$1" -v ;;
+    */helm) set -- "$1" version --short ;;
     *) set -- "$1" --version ;;
   esac
   "$@" 2>/dev/null | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -n 1 || true
@@ -42,6 +45,7 @@ version_fits() {
     etcd) [[ $version == "${ETCD_VERSION%.*}".* ]] ;;
     containerd* | ctr) [[ $version == "${CONTAINERD_VERSION%.*}".* ]] ;;
     kwok) [[ $version == "${KWOK_VERSION%.*}".* ]] ;;
+    helm) [[ $version == 3.* ]] ;;
     *) [[ $version == "${KUBERNETES_VERSION%.*}".* ]] ;;
   esac
 }
@@ -82,6 +86,12 @@ require_go() {
 build_one() {
   local name=$1 module=$HERE package flags='-s -w' tags='' pin=k8s.io/component-base/version cache
   cache=$(cache_of "$name")
+  if [[ $name == helm ]]; then
+    # A module of its own, so that its many requirements touch nothing else here.
+    (GOBIN=$CACHE_BIN GOFLAGS='' CGO_ENABLED=0 go install -trimpath -ldflags "$flags" \
+      "helm.sh/helm/v3/cmd/helm@v$HELM_VERSION") >&2 || fail "building helm failed (see above)"
+    return 0
+  fi
   case $name in
     etcd) package=go.etcd.io/etcd/server/v3 ;;
     containerd* | ctr)
@@ -116,6 +126,7 @@ build_group() {
     node) wanted=("${CONTROL_BINARIES[@]}" "${NODE_BINARIES[@]}") ;;
     kwok) wanted=("${CONTROL_BINARIES[@]}" "${KWOK_BINARIES[@]}") ;;
     all) wanted=("${CONTROL_BINARIES[@]}" "${NODE_BINARIES[@]}" kwok) ;;
+    helm) wanted=(helm) ;;
     *) usage ;;
   esac
   for name in "${wanted[@]}"; do locate "$name" >/dev/null || lacking+=("$name"); done

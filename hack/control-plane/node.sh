@@ -8,6 +8,8 @@ NODE_CLAIM=/run/workshop-platform-node
 NODE_NAME=localhost
 NETWORK_NAME=workshop-test
 BRIDGE=workshoptest0
+# The bridge's own address: how a pod reaches what listens on the machine.
+MACHINE_FROM_PODS=10.244.0.1
 PAUSE_IMAGE=pause.local/pause:1
 CNI_PLUGINS=/usr/lib/cni
 
@@ -231,6 +233,7 @@ start_node() {
   start kube-proxy "$proxy" --config "$DIR/proxy.yaml"
   wait_for "the node" node_ready
   set_env NODE_NAME "$NODE_NAME"
+  set_env MACHINE_FROM_PODS "$MACHINE_FROM_PODS"
 }
 
 # Ends the containers whose shims are dead already: shims outlive containerd, and

@@ -6,6 +6,7 @@ pub mod engine;
 pub mod folder;
 pub mod git;
 pub mod layout;
+pub mod provisioner;
 pub mod registry;
 pub mod runtime;
 pub mod store;

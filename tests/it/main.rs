@@ -26,6 +26,7 @@ mod learner;
 mod management;
 mod mirror;
 mod operator;
+mod provisioner;
 mod readme;
 mod runtime;
 mod spine;
