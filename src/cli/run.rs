@@ -101,7 +101,7 @@ async fn run_in(
     let workspaces =
         Workspaces::open(store, &context.state).map_err(|error| Failure::from_error(Exit::Outside, error))?;
     let outcome = serve(args, &workspaces, &template, follow, context, stop).await;
-    *is_left = !stop.is_cancelled() && !workspaces.list().is_ok_and(|left| left.is_empty());
+    *is_left = !stop.is_cancelled() && !workspaces.list().await.is_ok_and(|left| left.is_empty());
     outcome
 }
 
@@ -118,11 +118,11 @@ async fn serve(
 ) -> Result<Exit, Failure> {
     let failed = |error| super::workspace::failure(error);
     // Remains of a run that was killed.
-    for left in workspaces.list().map_err(failed)? {
-        workspaces.delete(&left.name).map_err(failed)?;
+    for left in workspaces.list().await.map_err(failed)? {
+        workspaces.delete(&left.name).await.map_err(failed)?;
     }
     let serving = Serving::start(workspaces.clone(), &args.serving, context, stop).await?;
-    let name = free_name(workspaces, template);
+    let name = free_name(workspaces, template).await;
     let request = CreateRequest {
         template: template.to_owned(),
         name: Some(name.clone()),
@@ -130,7 +130,7 @@ async fn serve(
         step: args.step.clone(),
         ..CreateRequest::default()
     };
-    let made = workspaces.create(&request).map_err(failed);
+    let made = workspaces.create(&request).await.map_err(failed);
     let view = match made {
         Ok(made) => made.into_iter().next(),
         Err(failure) => {
@@ -141,7 +141,7 @@ async fn serve(
     };
     let uid = view.as_ref().map(|view| view.uid.clone()).unwrap_or_default();
     let address = view.map(|view| view.url).unwrap_or_default();
-    let url = format!("{address}#token={}", workspaces.sign(&uid, "learner", Role::Learner, LINK));
+    let url = format!("{address}#token={}", workspaces.sign(&uid, "learner", Role::Learner, LINK).map_err(failed)?);
     if context.printer.is_json() {
         context.printer.json(&json!({ "workshop": template, "url": url, "runtime": serving.runtime.name }));
     } else {
@@ -173,10 +173,14 @@ async fn serve(
 }
 
 /// The workshop's id, or with a number where a workspace of that name is still being taken away.
-fn free_name(workspaces: &Workspaces, template: &str) -> String {
-    let is_free = |name: &String| workspaces.get(name).is_ok_and(|found| found.is_none());
-    let numbered = (2..100).map(|number| format!("{template}-{number}"));
-    std::iter::once(template.to_owned()).chain(numbered).find(is_free).unwrap_or_else(|| template.to_owned())
+async fn free_name(workspaces: &Workspaces, template: &str) -> String {
+    for number in 1..100 {
+        let name = if number == 1 { template.to_owned() } else { format!("{template}-{number}") };
+        if workspaces.get(&name).await.is_ok_and(|found| found.is_none()) {
+            return name;
+        }
+    }
+    template.to_owned()
 }
 
 /// Syncs a directory or repository into the run's store; the id of its one workshop.

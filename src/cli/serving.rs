@@ -60,6 +60,10 @@ impl Serving {
         stop: &CancellationToken,
     ) -> Result<Self, Failure> {
         let state = workspaces.state().to_owned();
+        let store = workspaces.store().cloned().ok_or_else(|| {
+            Failure::new(Exit::Usage, "the workspaces of a cluster are run by the cluster")
+                .help("`workshop controller` runs them")
+        })?;
         raise_open_files();
         let runtime = RuntimeEnd::detect(flags.runtime, &state).await.map_err(|error| {
             Failure::from_error(Exit::Outside, error)
@@ -97,6 +101,7 @@ impl Serving {
         let printer = context.printer.clone();
         let settings = local::Settings {
             workspaces,
+            store,
             runtime,
             management_socket,
             management_url,

@@ -49,6 +49,7 @@ pub fn refusal(error: Error) -> Refusal {
         Class::Refused if error.code() == "ExtendRefused" => StatusCode::FORBIDDEN,
         Class::Refused => StatusCode::CONFLICT,
         Class::Outside => StatusCode::INTERNAL_SERVER_ERROR,
+        Class::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     };
     Refusal { help: error.help().map(str::to_owned), ..Refusal::new(status, error.code(), message) }
 }
@@ -59,17 +60,17 @@ pub fn accepted(changed: Result<InstanceView, Error>) -> Result<Response, Refusa
     Ok((StatusCode::ACCEPTED, Json(view)).into_response())
 }
 
-fn found(gateway: &Gateway, name: &str) -> Result<InstanceView, Refusal> {
-    gateway.workspaces().get(name).map_err(refusal)?.ok_or_else(|| Refusal::no_such_instance(name))
+async fn found(gateway: &Gateway, name: &str) -> Result<InstanceView, Refusal> {
+    gateway.workspaces().get(name).await.map_err(refusal)?.ok_or_else(|| Refusal::no_such_instance(name))
 }
 
 async fn workshops(State(gateway): Shared) -> Result<Response, Refusal> {
-    let workshops = gateway.workspaces().templates().map_err(refusal)?;
+    let workshops = gateway.workspaces().templates().await.map_err(refusal)?;
     Ok(Json(json!({ "workshops": workshops })).into_response())
 }
 
 async fn instances(State(gateway): Shared) -> Result<Response, Refusal> {
-    let instances = gateway.workspaces().list().map_err(refusal)?;
+    let instances = gateway.workspaces().list().await.map_err(refusal)?;
     Ok(Json(json!({ "instances": instances })).into_response())
 }
 
@@ -78,23 +79,23 @@ async fn create(State(gateway): Shared, Json(mut request): Json<CreateRequest>) 
     if request.owner.trim().is_empty() && request.count.is_none() {
         request.owner.clone_from(&gateway.settings().person);
         if request.name.is_none() {
-            request.name = free_name(&gateway, &request).map_err(refusal)?;
+            request.name = free_name(&gateway, &request).await.map_err(refusal)?;
         }
     }
-    let made = gateway.workspaces().create(&request).map_err(refusal)?;
+    let made = gateway.workspaces().create(&request).await.map_err(refusal)?;
     Ok((StatusCode::CREATED, Json(json!({ "instances": made }))).into_response())
 }
 
 /// A name with a number where the plain one is taken; none where it is free, or no number is.
-fn free_name(gateway: &Gateway, request: &CreateRequest) -> Result<Option<String>, Error> {
+async fn free_name(gateway: &Gateway, request: &CreateRequest) -> Result<Option<String>, Error> {
     let prefix = request.prefix.as_deref().unwrap_or(&request.template).trim_end_matches('-');
     let plain = format!("{prefix}-{}", owner_part(&request.owner).trim_matches('-'));
-    if gateway.workspaces().get(&plain)?.is_none() {
+    if gateway.workspaces().get(&plain).await?.is_none() {
         return Ok(None);
     }
     for number in 2..100 {
         let name = format!("{plain}-{number}");
-        if gateway.workspaces().get(&name)?.is_none() {
+        if gateway.workspaces().get(&name).await?.is_none() {
             return Ok(Some(name));
         }
     }
@@ -102,11 +103,11 @@ fn free_name(gateway: &Gateway, request: &CreateRequest) -> Result<Option<String
 }
 
 async fn instance(State(gateway): Shared, Path(name): Path<String>) -> Result<Response, Refusal> {
-    Ok(Json(found(&gateway, &name)?).into_response())
+    Ok(Json(found(&gateway, &name).await?).into_response())
 }
 
 async fn delete(State(gateway): Shared, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
-    gateway.workspaces().delete(&name).map_err(refusal)?;
+    gateway.workspaces().delete(&name).await.map_err(refusal)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -121,23 +122,23 @@ async fn goto(
     Path(name): Path<String>,
     Json(body): Json<GotoBody>,
 ) -> Result<Response, Refusal> {
-    accepted(gateway.workspaces().goto(&name, &body.step))
+    accepted(gateway.workspaces().goto(&name, &body.step).await)
 }
 
 async fn reset(State(gateway): Shared, Path(name): Path<String>) -> Result<Response, Refusal> {
-    accepted(gateway.workspaces().reset(&name))
+    accepted(gateway.workspaces().reset(&name).await)
 }
 
 async fn suspend(State(gateway): Shared, Path(name): Path<String>) -> Result<Response, Refusal> {
-    accepted(gateway.workspaces().suspend(&name))
+    accepted(gateway.workspaces().suspend(&name).await)
 }
 
 async fn resume(State(gateway): Shared, Path(name): Path<String>) -> Result<Response, Refusal> {
-    accepted(gateway.workspaces().resume(&name))
+    accepted(gateway.workspaces().resume(&name).await)
 }
 
 async fn update(State(gateway): Shared, Path(name): Path<String>) -> Result<Response, Refusal> {
-    accepted(gateway.workspaces().update(&name))
+    accepted(gateway.workspaces().update(&name).await)
 }
 
 /// By how much more time.
@@ -156,7 +157,7 @@ async fn extend(
     Path(name): Path<String>,
     body: Option<Json<ExtendBody>>,
 ) -> Result<Response, Refusal> {
-    let expires = gateway.workspaces().extend(&name, extension(body)).map_err(refusal)?;
+    let expires = gateway.workspaces().extend(&name, extension(body)).await.map_err(refusal)?;
     Ok(Json(json!({ "expiresAt": expires })).into_response())
 }
 
@@ -171,7 +172,7 @@ async fn logs(
     Path(name): Path<String>,
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, Refusal> {
-    let view = found(&gateway, &name)?;
+    let view = found(&gateway, &name).await?;
     let none =
         || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "NoRuntime", "nothing is run here, so there are no logs");
     let logs = gateway.settings().logs.as_ref().ok_or_else(none)?;
@@ -184,7 +185,7 @@ async fn logs(
 }
 
 async fn open(State(gateway): Shared, Path(name): Path<String>) -> Result<Response, Refusal> {
-    let view = found(&gateway, &name)?;
-    let token = gateway.workspaces().sign(&view.uid, &view.owner, Role::Learner, TOKEN_TIME);
+    let view = found(&gateway, &name).await?;
+    let token = gateway.workspaces().sign(&view.uid, &view.owner, Role::Learner, TOKEN_TIME).map_err(refusal)?;
     Ok(Json(json!({ "url": format!("{}#token={token}", view.url) })).into_response())
 }

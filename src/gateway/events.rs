@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
 use super::server::Gateway;
@@ -19,34 +20,37 @@ type Events = Sse<axum::response::sse::KeepAliveStream<stream::BoxStream<'static
 
 /// `instance` whenever the instance changed, and `deleted` at its end.
 pub fn of_instance(gateway: Gateway, uid: String) -> Events {
-    stream_of(gateway, move |gateway| {
-        let view = gateway.workspaces().by_uid(&uid).ok()?;
-        Some(match view {
-            Some(view) => vec![("instance", json!(view))],
-            None => vec![("deleted", json!({}))],
-        })
+    let changes = gateway.workspaces().watch_instance(&uid);
+    stream_of(gateway, changes, move |gateway| {
+        let uid = uid.clone();
+        async move {
+            let view = gateway.workspaces().by_uid(&uid).await.ok()?;
+            Some(match view {
+                Some(view) => vec![("instance", json!(view))],
+                None => vec![("deleted", json!({}))],
+            })
+        }
     })
 }
 
 /// `instances` and `workshops` whenever one of them changed.
 pub fn of_everything(gateway: Gateway) -> Events {
-    stream_of(gateway, |gateway| {
-        let instances = gateway.workspaces().list().ok()?;
-        let workshops = gateway.workspaces().templates().ok()?;
+    let changes = gateway.workspaces().changes();
+    stream_of(gateway, changes, |gateway| async move {
+        let instances = gateway.workspaces().list().await.ok()?;
+        let workshops = gateway.workspaces().templates().await.ok()?;
         Some(vec![("instances", json!({ "instances": instances })), ("workshops", json!({ "workshops": workshops }))])
     })
 }
 
 /// The events that `read` gives at each change, without those that say nothing new.
-fn stream_of<F>(gateway: Gateway, read: F) -> Events
+fn stream_of<F, R>(gateway: Gateway, changes: watch::Receiver<u64>, read: F) -> Events
 where
-    F: Fn(&Gateway) -> Option<Vec<(&'static str, Value)>> + Send + 'static,
+    F: Fn(Gateway) -> R + Send + 'static,
+    R: Future<Output = Option<Vec<(&'static str, Value)>>> + Send + 'static,
 {
     let stop = gateway.settings().stop.clone();
-    let events = fresh(WatchStream::new(gateway.workspaces().changes()).filter_map(move |_| {
-        let values = read(&gateway);
-        async move { values }
-    }));
+    let events = fresh(WatchStream::new(changes).filter_map(move |_| read(gateway.clone())));
     Sse::new(events.take_until(stop.cancelled_owned()).boxed()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }
 

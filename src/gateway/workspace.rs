@@ -76,13 +76,13 @@ fn name_of(names: &HashMap<String, String>) -> &str {
 
 /// What a token says, if it opens this instance for a person.
 fn verify(gateway: &Gateway, view: &InstanceView, token: &str) -> Option<Claims> {
-    let verified = gateway.workspaces().verify_key().verify(token, &view.uid, 0, now());
-    verified.ok().filter(|claims| claims.role != Role::Workspace)
+    let key = gateway.workspaces().verify_key().ok()?;
+    key.verify(token, &view.uid, 0, now()).ok().filter(|claims| claims.role != Role::Workspace)
 }
 
 /// Lets the bearer of a token of this instance in, and the owner into all. Others learn not even whether it exists.
-fn admit(gateway: &Gateway, name: &str, headers: &HeaderMap) -> Result<Admitted, Refusal> {
-    let view = if is_name(name) { gateway.workspaces().get(name).map_err(control::refusal)? } else { None };
+async fn admit(gateway: &Gateway, name: &str, headers: &HeaderMap) -> Result<Admitted, Refusal> {
+    let view = if is_name(name) { gateway.workspaces().get(name).await.map_err(control::refusal)? } else { None };
     let is_owner = is_owner(gateway, headers);
     let Some(view) = view else {
         return Err(if is_owner { Refusal::no_such_instance(name) } else { Refusal::unauthorized() });
@@ -95,7 +95,8 @@ fn admit(gateway: &Gateway, name: &str, headers: &HeaderMap) -> Result<Admitted,
     if !is_owner {
         return Err(Refusal::unauthorized());
     }
-    let token = gateway.workspaces().sign(&view.uid, &view.owner, Role::Learner, TOKEN_TIME);
+    let token =
+        gateway.workspaces().sign(&view.uid, &view.owner, Role::Learner, TOKEN_TIME).map_err(control::refusal)?;
     let is_https = gateway.place().is_https(headers);
     let cookie = Some(set_token_cookie(&token, &base_path(name), TOKEN_TIME, is_https));
     Ok(Admitted { view, token, cookie })
@@ -113,9 +114,9 @@ pub async fn with_slash(Path(names): Names) -> Response {
 /// The workspace's page; opening it wakes a workspace that sleeps.
 pub async fn page(State(gateway): Shared, Path(names): Names, headers: HeaderMap) -> Response {
     let name = name_of(&names);
-    match admit(&gateway, name, &headers) {
+    match admit(&gateway, name, &headers).await {
         Ok(admitted) => {
-            wake(&gateway, &admitted.view);
+            wake(&gateway, &admitted.view).await;
             let response = pages::html("workspace.html", StatusCode::OK, &headers);
             admitted.answer(response)
         }
@@ -139,7 +140,7 @@ pub async fn session(
         return home::open(&gateway, &headers, key);
     }
     let name = name_of(&names);
-    let view = if is_name(name) { gateway.workspaces().get(name).map_err(control::refusal)? } else { None };
+    let view = if is_name(name) { gateway.workspaces().get(name).await.map_err(control::refusal)? } else { None };
     let token = secret.token.unwrap_or_default();
     let claims = view.and_then(|view| verify(&gateway, &view, &token)).ok_or_else(Refusal::unauthorized)?;
     let lasts = Duration::from_secs(u64::try_from(claims.exp.saturating_sub(now())).unwrap_or(0));
@@ -151,7 +152,7 @@ pub async fn session(
 /// Passes a request on to the workspace.
 pub async fn api(State(gateway): Shared, Path(names): Names, request: Request) -> Result<Response, Refusal> {
     let name = name_of(&names);
-    let admitted = admit(&gateway, name, request.headers())?;
+    let admitted = admit(&gateway, name, request.headers()).await?;
     let path = request.uri().path();
     if !is_plain_path(path) || !path.starts_with(&base_path(name)) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "BadPath", "the path is not one of this workspace"));
@@ -159,7 +160,7 @@ pub async fn api(State(gateway): Shared, Path(names): Names, request: Request) -
     let Some(address) = gateway.workspaces().address(&admitted.view.uid) else {
         // A page that was left open asks by itself, again and again; only what somebody does wakes a workspace.
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            wake(&gateway, &admitted.view);
+            wake(&gateway, &admitted.view).await;
         }
         return Err(absent(&admitted.view));
     };
@@ -184,36 +185,36 @@ fn absent(view: &InstanceView) -> Refusal {
 }
 
 /// Wakes a workspace that fell asleep; one that somebody put to sleep stays so until somebody resumes it.
-fn wake(gateway: &Gateway, view: &InstanceView) {
+async fn wake(gateway: &Gateway, view: &InstanceView) {
     if !view.suspended {
         return;
     }
-    if let Err(error) = gateway.workspaces().wake(&view.name) {
+    if let Err(error) = gateway.workspaces().wake(&view.reference).await {
         let error = chain::messages(&error).join(": ");
         tracing::warn!(instance = view.name, error, "failed to wake a workspace");
     }
 }
 
 async fn state(State(gateway): Shared, Path(names): Names, headers: HeaderMap) -> Result<Response, Refusal> {
-    let admitted = admit(&gateway, name_of(&names), &headers)?;
+    let admitted = admit(&gateway, name_of(&names), &headers).await?;
     let view = Json(&admitted.view).into_response();
     Ok(admitted.answer(([(header::CACHE_CONTROL, "no-store")], view).into_response()))
 }
 
 async fn changes(State(gateway): Shared, Path(names): Names, headers: HeaderMap) -> Result<Response, Refusal> {
-    let admitted = admit(&gateway, name_of(&names), &headers)?;
+    let admitted = admit(&gateway, name_of(&names), &headers).await?;
     let stream = events::of_instance(gateway, admitted.view.uid.clone());
     Ok(admitted.answer(stream.into_response()))
 }
 
 async fn reset(State(gateway): Shared, Path(names): Names, headers: HeaderMap) -> Result<Response, Refusal> {
-    let admitted = admit(&gateway, name_of(&names), &headers)?;
-    control::accepted(gateway.workspaces().reset(&admitted.view.name))
+    let admitted = admit(&gateway, name_of(&names), &headers).await?;
+    control::accepted(gateway.workspaces().reset(&admitted.view.reference).await)
 }
 
 async fn resume(State(gateway): Shared, Path(names): Names, headers: HeaderMap) -> Result<Response, Refusal> {
-    let admitted = admit(&gateway, name_of(&names), &headers)?;
-    control::accepted(gateway.workspaces().resume(&admitted.view.name))
+    let admitted = admit(&gateway, name_of(&names), &headers).await?;
+    control::accepted(gateway.workspaces().resume(&admitted.view.reference).await)
 }
 
 async fn extend(
@@ -222,10 +223,10 @@ async fn extend(
     headers: HeaderMap,
     body: Option<Json<ExtendBody>>,
 ) -> Result<Response, Refusal> {
-    let admitted = admit(&gateway, name_of(&names), &headers)?;
+    let admitted = admit(&gateway, name_of(&names), &headers).await?;
     let time = control::extension(body);
     // Whoever has only the instance's token is bound by the learner's limit.
-    let expires = gateway.workspaces().request_extension(&admitted.view.uid, time).map_err(control::refusal)?;
+    let expires = gateway.workspaces().request_extension(&admitted.view.uid, time).await.map_err(control::refusal)?;
     Ok(Json(json!({ "expiresAt": expires })).into_response())
 }
 

@@ -33,6 +33,7 @@ struct Local {
 fn operate(workspaces: &Workspaces, runtime: &RuntimeEnd, stop: &CancellationToken) -> JoinHandle<()> {
     tokio::spawn(run(Settings {
         workspaces: workspaces.clone(),
+        store: workspaces.store().unwrap().clone(),
         runtime: runtime.clone(),
         management_socket: Some(workspaces.state().join("management/api.sock")),
         management_url: None,
@@ -75,7 +76,7 @@ impl Local {
     async fn until(&self, what: &str, holds: impl Fn(Option<&InstanceView>) -> bool) -> Option<InstanceView> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let view = self.workspaces.get("w-ada").unwrap();
+            let view = self.workspaces.get("w-ada").await.unwrap();
             if holds(view.as_ref()) {
                 return view;
             }
@@ -97,7 +98,7 @@ impl Local {
     /// Asks the backend as its learner.
     async fn ask(&self, uid: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let address = self.workspaces.address(uid).expect("it runs");
-        let token = self.workspaces.sign(uid, "ada", Role::Learner, Duration::from_secs(60));
+        let token = self.workspaces.sign(uid, "ada", Role::Learner, Duration::from_secs(60)).unwrap();
         let request = Request::builder()
             .method(method)
             .uri(format!("/w/w-ada/api/v1/{path}"))
@@ -111,7 +112,7 @@ impl Local {
     }
 
     fn status(&self) -> Value {
-        self.workspaces.store().object(&key("w-ada")).unwrap().unwrap().manifest["status"].clone()
+        self.workspaces.store().unwrap().object(&key("w-ada")).unwrap().unwrap().manifest["status"].clone()
     }
 
     fn kill_container(&self, uid: &str) {
@@ -132,7 +133,7 @@ async fn an_instance_lives_on_the_native_runtime_and_keeps_its_progress() {
     let mut local = arrange().await;
     let request = CreateRequest { template: "w".into(), owner: "ada".into(), ..CreateRequest::default() };
     let start = Instant::now();
-    let uid = local.workspaces.create(&request).unwrap().remove(0).uid;
+    let uid = local.workspaces.create(&request).await.unwrap().remove(0).uid;
     local.runs("one").await;
     eprintln!("from create to ready: {:?}", start.elapsed());
     // A backend answers before it has asked its management API; it acts as one that has only after that.
@@ -152,7 +153,7 @@ async fn an_instance_lives_on_the_native_runtime_and_keeps_its_progress() {
     assert_eq!((&row["id"], row["status"] == "completed" || row["skipped"] == true), (&json!("one"), true), "{steps}");
 
     let before = local.status()["run"]["since"].clone();
-    local.workspaces.reset("w-ada").unwrap();
+    local.workspaces.reset("w-ada").await.unwrap();
     local.runs("two").await;
     assert_ne!(local.status()["run"]["since"], before);
 
@@ -171,16 +172,16 @@ async fn an_instance_lives_on_the_native_runtime_and_keeps_its_progress() {
     local.runs("two").await;
     assert_eq!(local.status()["run"], run, "it is the same container");
 
-    local.workspaces.suspend("w-ada").unwrap();
+    local.workspaces.suspend("w-ada").await.unwrap();
     local.until("sleep", |view| view.unwrap().phase == Phase::Suspended).await;
     while !local.runtime.list().await.unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    local.workspaces.resume("w-ada").unwrap();
+    local.workspaces.resume("w-ada").await.unwrap();
     local.runs("two").await;
 
     // Its time is over: it is deleted, and nothing of it is left.
-    let written = local.workspaces.store().change_object(&key("w-ada"), |object, _| {
+    let written = local.workspaces.store().unwrap().change_object(&key("w-ada"), |object, _| {
         object["spec"]["expiresAt"] = "2026-01-01T00:00:00Z".into();
         Ok::<_, workshop::adapters::store::Error>(())
     });
@@ -189,7 +190,7 @@ async fn an_instance_lives_on_the_native_runtime_and_keeps_its_progress() {
     assert_eq!(workspaces_left(&local.compiled.workshop.state), Vec::<String>::new());
 
     // The program's end is the end of what it runs.
-    local.workspaces.create(&request).unwrap();
+    local.workspaces.create(&request).await.unwrap();
     local.runs("one").await;
     local.stop.cancel();
     tokio::time::timeout(Duration::from_secs(8), &mut local.operator).await.unwrap().unwrap();

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use opening::Opening;
 
@@ -110,6 +110,7 @@ pub enum Error {
 pub struct Store {
     connection: Mutex<Connection>,
     changes: watch::Sender<u64>,
+    subscribers: Mutex<Vec<mpsc::UnboundedSender<String>>>,
 }
 
 impl Store {
@@ -122,7 +123,7 @@ impl Store {
         let mut connection = Connection::open(&path).map_err(failed)?;
         prepare(&connection).map_err(failed)?;
         schema::migrate(&mut connection, &path)?;
-        Ok(Self { connection: Mutex::new(connection), changes: watch::Sender::new(0) })
+        Ok(Self { connection: Mutex::new(connection), changes: watch::Sender::new(0), subscribers: Mutex::default() })
     }
 
     /// Counts the changes of objects by this program, and tells of each.
@@ -131,8 +132,18 @@ impl Store {
         self.changes.subscribe()
     }
 
-    fn changed(&self) {
+    /// The uid of each object that this program changes from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<String> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+
+    fn changed(&self, uid: &str) {
         self.changes.send_modify(|count| *count += 1);
+        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribers.retain(|subscriber| subscriber.send(uid.to_owned()).is_ok());
     }
 
     /// The connection; a panic of another thread leaves no half transaction, because those roll back.

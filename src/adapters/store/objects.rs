@@ -158,7 +158,7 @@ impl Store {
             .map_err(statement("write an object"))?;
         transaction.commit().map_err(statement("write an object"))?;
         drop(connection);
-        self.changed();
+        self.changed(object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default());
         Ok((Live::from_manifest(object), given))
     }
 
@@ -178,7 +178,7 @@ impl Store {
             })
             .map_err(statement("delete an object"))?;
         drop(connection);
-        self.changed();
+        self.changed(uid);
         Ok(deleted)
     }
 }

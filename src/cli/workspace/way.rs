@@ -56,7 +56,7 @@ impl Way {
     pub async fn list(&self) -> Result<Vec<Value>, Failure> {
         match self {
             Self::Running(address) => Ok(array(call(address, Method::GET, "instances", None).await?, "instances")),
-            Self::Store(workspaces) => Ok(workspaces.list().map_err(failure)?.iter().map(offline).collect()),
+            Self::Store(workspaces) => Ok(workspaces.list().await.map_err(failure)?.iter().map(offline).collect()),
         }
     }
 
@@ -69,7 +69,7 @@ impl Way {
             Self::Store(workspaces) => {
                 let request = serde_json::from_value(body)
                     .map_err(|error| Failure::outside("failed to read what is asked for", error))?;
-                Ok(workspaces.create(&request).map_err(failure)?.iter().map(offline).collect())
+                Ok(workspaces.create(&request).await.map_err(failure)?.iter().map(offline).collect())
             }
         }
     }
@@ -80,7 +80,7 @@ impl Way {
             Self::Running(address) => {
                 call(address, Method::DELETE, &format!("instances/{}", path_part(name)?), None).await.map(drop)
             }
-            Self::Store(workspaces) => workspaces.delete(name).map_err(failure),
+            Self::Store(workspaces) => workspaces.delete(name).await.map_err(failure),
         }
     }
 
@@ -92,11 +92,11 @@ impl Way {
             }
             Self::Store(workspaces) => {
                 let changed = match verb {
-                    "goto" => workspaces.goto(name, body["step"].as_str().unwrap_or_default()),
-                    "reset" => workspaces.reset(name),
-                    "suspend" => workspaces.suspend(name),
-                    "resume" => workspaces.resume(name),
-                    _ => workspaces.update(name),
+                    "goto" => workspaces.goto(name, body["step"].as_str().unwrap_or_default()).await,
+                    "reset" => workspaces.reset(name).await,
+                    "suspend" => workspaces.suspend(name).await,
+                    "resume" => workspaces.resume(name).await,
+                    _ => workspaces.update(name).await,
                 };
                 changed.map(|view| offline(&view)).map_err(failure)
             }
@@ -112,7 +112,7 @@ impl Way {
                 let answer = call(address, Method::POST, &path, Some(body)).await?;
                 Ok(answer["expiresAt"].as_str().unwrap_or_default().to_owned())
             }
-            Self::Store(workspaces) => workspaces.extend(name, by).map_err(failure),
+            Self::Store(workspaces) => workspaces.extend(name, by).await.map_err(failure),
         }
     }
 
@@ -235,6 +235,6 @@ fn exit_of(class: Class) -> Exit {
         Class::NotFound => Exit::No,
         Class::Invalid => Exit::Usage,
         Class::Refused => Exit::Refused,
-        Class::Outside => Exit::Outside,
+        Class::Outside | Class::Unavailable => Exit::Outside,
     }
 }

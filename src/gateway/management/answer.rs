@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::domain::management::ErrorBody;
 use crate::pipeline::workspace::{Class, Error};
@@ -30,6 +30,14 @@ impl From<Error> for Refused {
             (Class::Invalid, _) => StatusCode::BAD_REQUEST,
             (Class::Refused, "ExtendRefused") => StatusCode::FORBIDDEN,
             (Class::Refused, _) => StatusCode::CONFLICT,
+            (Class::Unavailable, code) => {
+                // Those who run the platform are told what does not answer; a workspace only that it may ask again.
+                warn!(error = &refusal as &dyn std::error::Error, "failed to answer a workspace for now");
+                let message = "the request cannot be carried out now";
+                let mut refused = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
+                refused.body = Box::new(refused.body.help(refusal.help().unwrap_or("ask again")));
+                return refused;
+            }
             (Class::Outside, _) => {
                 // A workspace is not told about files and databases of this machine.
                 error!(error = &refusal as &dyn std::error::Error, "failed to answer a workspace");

@@ -1,4 +1,4 @@
-//! The management API of local mode: what a workspace asks of those who run it, `/management/v1/instances/{uid}/…`.
+//! The management API of local mode and of the cluster: what a workspace asks of those who run it, `/management/v1/instances/{uid}/…`.
 //!
 //! Each request carries the workspace's own token and reaches its own instance only. What may be done is decided in
 //! `pipeline::workspace`; the document that describes it is `openapi`.
@@ -63,7 +63,7 @@ fn admit(workspaces: &Workspaces, headers: &HeaderMap, uid: &str) -> Result<(), 
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
         .ok_or_else(|| unauthorized("it carries no bearer token"))?;
-    let claims = match workspaces.verify_key().verify(bearer, uid, 0, Timestamp::now().as_second()) {
+    let claims = match workspaces.verify_key()?.verify(bearer, uid, 0, Timestamp::now().as_second()) {
         Ok(claims) => claims,
         Err(TokenError::Audience) => return Err(forbidden("the token is for another instance")),
         Err(error) => return Err(unauthorized(&error.to_string())),
@@ -99,6 +99,7 @@ struct Poll {
     (status = 401, description = "No valid token.", body = ErrorBody),
     (status = 403, description = "A token of another instance or role.", body = ErrorBody),
     (status = 404, description = "No such instance.", body = ErrorBody),
+    (status = 503, description = "Not now, the same again may succeed.", body = ErrorBody),
 ))]
 async fn read(
     State(workspaces): State<Workspaces>,
@@ -107,20 +108,8 @@ async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     admit(&workspaces, &headers, &uid)?;
-    // Subscribed before reading: no change falls between.
-    let mut changes = workspaces.changes();
     let wait = Duration::from_secs(poll.wait.unwrap_or(0).min(MAX_WAIT_SECONDS));
-    let until = tokio::time::Instant::now() + wait;
-    loop {
-        let told = workspaces.told(&uid)?;
-        if poll.version.as_ref() != Some(&told.version) {
-            return Ok(json(StatusCode::OK, &told));
-        }
-        if tokio::time::timeout_at(until, changes.changed()).await.is_err() {
-            // Time itself changes an instance too: its end comes near.
-            return Ok(json(StatusCode::OK, &workspaces.told(&uid)?));
-        }
-    }
+    Ok(json(StatusCode::OK, &workspaces.told_after(&uid, poll.version.as_deref(), wait).await?))
 }
 
 /// A starting backend takes over: what older ones send is refused from then on.
@@ -131,6 +120,7 @@ async fn read(
     (status = 401, description = "No valid token.", body = ErrorBody),
     (status = 403, description = "A token of another instance or role.", body = ErrorBody),
     (status = 404, description = "No such instance.", body = ErrorBody),
+    (status = 503, description = "Not now, the same again may succeed.", body = ErrorBody),
 ))]
 async fn claim(
     State(workspaces): State<Workspaces>,
@@ -138,7 +128,7 @@ async fn claim(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     admit(&workspaces, &headers, &uid)?;
-    Ok(json(StatusCode::OK, &workspaces.claim(&uid)?))
+    Ok(json(StatusCode::OK, &workspaces.claim(&uid).await?))
 }
 
 /// Keeps all progress in place of what was kept.
@@ -150,6 +140,7 @@ async fn claim(
     (status = 401, description = "No valid token.", body = ErrorBody),
     (status = 403, description = "A token of another instance or role.", body = ErrorBody),
     (status = 404, description = "No such instance.", body = ErrorBody),
+    (status = 503, description = "Not now, the same again may succeed.", body = ErrorBody),
     (status = 409, description = "Another backend took over, or a newer snapshot is kept (`StaleEpoch`).", body = ErrorBody),
     (status = 413, description = "The body is larger than any snapshot.", body = ErrorBody),
 ))]
@@ -160,7 +151,7 @@ async fn write_progress(
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
     admit(&workspaces, &headers, &uid)?;
-    workspaces.write_progress(&uid, &body::<Snapshot>(bytes)?)?;
+    workspaces.write_progress(&uid, &body::<Snapshot>(bytes)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -173,6 +164,7 @@ async fn write_progress(
     (status = 401, description = "No valid token.", body = ErrorBody),
     (status = 403, description = "A token of another instance or role.", body = ErrorBody),
     (status = 404, description = "No such instance, or no such step (`NoSuchStep`).", body = ErrorBody),
+    (status = 503, description = "Not now, the same again may succeed.", body = ErrorBody),
     (status = 409, description = "Another backend took over, or the instance is being deleted.", body = ErrorBody),
 ))]
 async fn request_step(
@@ -183,7 +175,7 @@ async fn request_step(
 ) -> Result<Response, Refused> {
     admit(&workspaces, &headers, &uid)?;
     let StepRequest { step, epoch } = body(bytes)?;
-    workspaces.request_step(&uid, epoch, &step)?;
+    workspaces.request_step(&uid, epoch, &step).await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
@@ -196,6 +188,7 @@ async fn request_step(
     (status = 401, description = "No valid token.", body = ErrorBody),
     (status = 403, description = "A token of another instance or role.", body = ErrorBody),
     (status = 404, description = "No such instance.", body = ErrorBody),
+    (status = 503, description = "Not now, the same again may succeed.", body = ErrorBody),
     (status = 409, description = "Another backend took over, or the instance is being deleted.", body = ErrorBody),
 ))]
 async fn request_reset(
@@ -206,7 +199,7 @@ async fn request_reset(
 ) -> Result<Response, Refused> {
     admit(&workspaces, &headers, &uid)?;
     let ResetRequest { epoch } = body(bytes)?;
-    workspaces.request_reset(&uid, epoch)?;
+    workspaces.request_reset(&uid, epoch).await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
@@ -219,6 +212,7 @@ async fn request_reset(
     (status = 401, description = "No valid token.", body = ErrorBody),
     (status = 403, description = "A token of another instance or role.", body = ErrorBody),
     (status = 404, description = "No such instance.", body = ErrorBody),
+    (status = 503, description = "Not now, the same again may succeed.", body = ErrorBody),
 ))]
 async fn report_activity(
     State(workspaces): State<Workspaces>,
@@ -231,7 +225,7 @@ async fn report_activity(
     let at = at.parse().map_err(|_| {
         Refused::new(StatusCode::BAD_REQUEST, "Invalid", "`at` is no moment such as 2027-01-31T12:00:00Z")
     })?;
-    workspaces.touch(&uid, at)?;
+    workspaces.touch(&uid, at).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -244,6 +238,7 @@ async fn report_activity(
     (status = 401, description = "No valid token.", body = ErrorBody),
     (status = 403, description = "A token of another instance or role, or no more time is given (`ExtendRefused`).", body = ErrorBody),
     (status = 404, description = "No such instance.", body = ErrorBody),
+    (status = 503, description = "Not now, the same again may succeed.", body = ErrorBody),
     (status = 409, description = "The instance is being deleted.", body = ErrorBody),
 ))]
 async fn extend(
@@ -254,7 +249,7 @@ async fn extend(
 ) -> Result<Response, Refused> {
     admit(&workspaces, &headers, &uid)?;
     let ExtendRequest { seconds } = body(bytes)?;
-    let end = workspaces.request_extension(&uid, seconds.map(Duration::from_secs))?;
+    let end = workspaces.request_extension(&uid, seconds.map(Duration::from_secs)).await?;
     Ok(json(StatusCode::OK, &Extended { expires_at: Some(end) }))
 }
 
@@ -267,6 +262,7 @@ async fn extend(
     (status = 401, description = "No valid token.", body = ErrorBody),
     (status = 403, description = "A token of another instance or role.", body = ErrorBody),
     (status = 404, description = "No such instance, or another artifact than the pinned one.", body = ErrorBody),
+    (status = 503, description = "Not now, the same again may succeed.", body = ErrorBody),
 ))]
 async fn artifact(
     State(workspaces): State<Workspaces>,
@@ -274,6 +270,6 @@ async fn artifact(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     admit(&workspaces, &headers, &uid)?;
-    let bytes = workspaces.artifact(&uid, &digest)?;
+    let bytes = workspaces.artifact(&uid, &digest).await?;
     Ok(([(header::CONTENT_TYPE, "application/vnd.sqlite3")], Body::from(bytes)).into_response())
 }

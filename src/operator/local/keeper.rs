@@ -23,6 +23,7 @@ use crate::domain::object::{Live, ObjectKey};
 use crate::domain::token::Role;
 use crate::pipeline::upstream;
 use crate::pipeline::workspace::record::{overrides_of, read_instance, record_of, revision_of, wish_of, write_record};
+use crate::pipeline::workspace::{mark_deleted, template};
 
 /// The first pause between two questions whether a backend is ready; it doubles up to [`SLOWEST_PROBE`].
 const FASTEST_PROBE: Duration = Duration::from_millis(5);
@@ -254,8 +255,7 @@ impl<R: Containers> Keeper<R> {
     /// Decides, and writes what follows; the step that was wished is given along. Nothing where the object is gone, which
     /// one that cannot be read is not.
     fn decide(&self, seen: &Seen) -> Result<Option<(Decision, Option<String>)>, LookError> {
-        let workspaces = &self.shared.settings.workspaces;
-        let store = workspaces.store();
+        let store = &self.shared.settings.store;
         let Some(live) = store.object(&self.key)?.filter(|live| live.uid == self.uid) else { return Ok(None) };
         let instance = read_instance(&live)?;
         let template = self.template(&instance);
@@ -300,7 +300,7 @@ impl<R: Containers> Keeper<R> {
     fn template(&self, instance: &WorkspaceInstance) -> Result<Revision, String> {
         let workspaces = &self.shared.settings.workspaces;
         let id = &instance.spec.template_ref.name;
-        match workspaces.template(id) {
+        match template(&self.shared.settings.store, id) {
             Ok(Some(template)) => match workspaces.problem(&template) {
                 None => Ok(revision_of(&template)),
                 Some(problem) => Err(format!("its workshop \"{id}\" cannot be used: {problem}")),
@@ -339,8 +339,8 @@ impl<R: Containers> Keeper<R> {
                     self.go_back(step, wished.as_deref());
                     Turn::Again
                 }
-                Action::Delete => match self.shared.settings.workspaces.store().object(&self.key) {
-                    Ok(Some(live)) if self.shared.settings.workspaces.mark_deleted(&live).is_ok() => Turn::Again,
+                Action::Delete => match self.shared.settings.store.object(&self.key) {
+                    Ok(Some(live)) if mark_deleted(&self.shared.settings.store, &live).is_ok() => Turn::Again,
                     _ => Turn::Wait(RETRY),
                 },
                 Action::Forget => {
@@ -352,7 +352,7 @@ impl<R: Containers> Keeper<R> {
                     {
                         warn!(%error, "failed to remove \"{}\"", directory.display());
                     }
-                    match workspaces.store().delete_object(&self.key, &self.uid) {
+                    match self.shared.settings.store.delete_object(&self.key, &self.uid) {
                         Ok(_) => return Turn::Gone,
                         Err(_) => Turn::Wait(RETRY),
                     }
@@ -404,14 +404,15 @@ impl<R: Containers> Keeper<R> {
             let path = workspaces.artifact_path(artifact).ok_or("it has no artifact")?;
             let bytes = tokio::fs::read(&path).await.map_err(|error| error.to_string())?;
             let address = workspaces.address(&self.uid).ok_or("its backend does not answer")?;
-            let token = workspaces.sign(&self.uid, "preview", Role::Instructor, Duration::from_secs(60));
+            let signed = workspaces.sign(&self.uid, "preview", Role::Instructor, Duration::from_secs(60));
+            let token = signed.map_err(|error| error.to_string())?;
             let sent = upstream::put_artifact(&address, &base_path(&self.key.name), &token, bytes).await;
             sent.map_err(|error| crate::domain::chain::line(&error))
         };
         match handed.await {
             Ok(()) => {
                 self.preview = None;
-                let written = workspaces.store().change_object(&self.key, |object, _| {
+                let written = self.shared.settings.store.change_object(&self.key, |object, _| {
                     if let Some(run) = object.pointer_mut("/status/run").and_then(Value::as_object_mut) {
                         run.insert("artifactDigest".into(), artifact.into());
                     }
@@ -430,7 +431,7 @@ impl<R: Containers> Keeper<R> {
 
     /// Writes the step before into the spec, unless somebody asked for another one meanwhile.
     fn go_back(&self, step: &str, wished: Option<&str>) {
-        let written = self.shared.settings.workspaces.store().change_object(&self.key, |object, _| {
+        let written = self.shared.settings.store.change_object(&self.key, |object, _| {
             if object.pointer("/spec/currentStep").and_then(Value::as_str) == wished {
                 object["spec"]["currentStep"] = step.into();
             }

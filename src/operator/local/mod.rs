@@ -22,6 +22,7 @@ use tracing::warn;
 
 pub use containers::Containers;
 
+use crate::adapters::store::Store;
 use crate::domain::container::Found;
 use crate::domain::lifecycle::Event;
 use crate::domain::object::{Kind, ObjectKey};
@@ -49,6 +50,8 @@ pub type Listener = Arc<dyn Fn(&str, &Event) + Send + Sync>;
 pub struct Settings<R> {
     /// The instances.
     pub workspaces: Workspaces,
+    /// The store that they are in.
+    pub store: Arc<Store>,
     /// Where they run.
     pub runtime: R,
     /// The management API's Unix socket, alone in its directory, for the native runtime.
@@ -161,7 +164,7 @@ impl<R: Containers> Supervisor<R> {
 
     /// Starts a task for each new instance, and wakes those whose instance or template changed.
     fn look(&mut self) {
-        let versions = match self.shared.settings.workspaces.store().object_versions() {
+        let versions = match self.shared.settings.store.object_versions() {
             Ok(versions) => versions,
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "failed to look at the instances");
@@ -240,7 +243,7 @@ impl<R: Containers> Supervisor<R> {
 
     /// What ended with the program is not shown as running.
     fn show_ended(&self) {
-        let store = self.shared.settings.workspaces.store();
+        let store = &self.shared.settings.store;
         let Ok(versions) = store.object_versions() else { return };
         for (key, _, _) in versions.into_iter().filter(|(key, ..)| key.kind == Kind::WorkspaceInstance) {
             let written = store.change_object(&key, |object, _| {

@@ -34,7 +34,7 @@ pub fn build_spec<R: Containers>(
     let environment = [
         ("WORKSHOP_INSTANCE", uid.to_owned()),
         ("WORKSHOP_STEP", start.step.clone()),
-        ("WORKSHOP_VERIFY_KEY", workspaces.verify_key().to_string()),
+        ("WORKSHOP_VERIFY_KEY", workspaces.verify_key().map_err(|error| error.to_string())?.to_string()),
         ("WORKSHOP_TOKEN_GENERATION", "0".to_owned()),
         ("WORKSHOP_BASE_PATH", base_path(&key.name)),
         ("WORKSHOP_SETTINGS", wanted),
@@ -55,7 +55,7 @@ pub fn build_spec<R: Containers>(
         image: start.image.clone(),
         environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         artifact,
-        token: workspaces.sign(uid, "workspace", Role::Workspace, TOKEN_SPAN),
+        token: workspaces.sign(uid, "workspace", Role::Workspace, TOKEN_SPAN).map_err(|error| error.to_string())?,
         persist,
         cpu_millis: u64::try_from(resources.cpu.thousandths()).unwrap_or(u64::MAX),
         memory_bytes: u64::try_from(resources.memory.units()).unwrap_or(u64::MAX),

@@ -167,6 +167,7 @@ impl World {
         self.stop = CancellationToken::new();
         self.operator = Some(tokio::spawn(run(Settings {
             workspaces: self.workspaces.clone(),
+            store: self.workspaces.store().unwrap().clone(),
             runtime: self.runtime.clone(),
             management_socket: None,
             management_url: None,
@@ -175,9 +176,9 @@ impl World {
         })));
     }
 
-    fn create(&self, owner: &str) -> InstanceView {
+    async fn create(&self, owner: &str) -> InstanceView {
         let request = CreateRequest { template: "first".into(), owner: owner.into(), ..CreateRequest::default() };
-        self.workspaces.create(&request).unwrap().remove(0)
+        self.workspaces.create(&request).await.unwrap().remove(0)
     }
 
     /// Waits until the instance is as it should be.
@@ -191,7 +192,7 @@ impl World {
         async move {
             let deadline = Instant::now() + Duration::from_secs(20);
             loop {
-                let view = self.workspaces.get(name).unwrap();
+                let view = self.workspaces.get(name).await.unwrap();
                 if let Some(view) = view.as_ref().filter(|view| holds(view)) {
                     return view.clone();
                 }
@@ -214,24 +215,24 @@ fn runs(step: &str) -> impl Fn(&InstanceView) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_goes_through_its_life() {
     let world = World::new();
-    let made = world.create("ada");
+    let made = world.create("ada").await;
     assert_eq!((made.name.as_str(), made.step.as_str(), made.phase), ("first-ada", "one", Phase::Pending));
     let view = world.until("first-ada", runs("one")).await;
     assert!(world.workspaces.address(&view.uid).is_some());
     world.asked("start first-ada one");
 
     let start = Instant::now();
-    world.workspaces.goto("first-ada", "two").unwrap();
+    world.workspaces.goto("first-ada", "two").await.unwrap();
     world.until("first-ada", |view| runs("two")(view) && world.workspaces.address(&view.uid).is_some()).await;
     eprintln!("a step switch costs the operator {:?}", start.elapsed());
     world.asked("stop, start first-ada two");
 
-    world.workspaces.reset("first-ada").unwrap();
+    world.workspaces.reset("first-ada").await.unwrap();
     world.until("first-ada", |view| view.phase == Phase::Transitioning).await;
     world.until("first-ada", runs("two")).await;
     world.asked("stop, start first-ada two");
 
-    assert!(world.workspaces.suspend("first-ada").unwrap().suspended);
+    assert!(world.workspaces.suspend("first-ada").await.unwrap().suspended);
     world.until("first-ada", |view| view.phase == Phase::Suspended).await;
     let deadline = Instant::now() + Duration::from_secs(10);
     while world.runtime.running() > 0 {
@@ -240,16 +241,16 @@ async fn an_instance_goes_through_its_life() {
     }
     assert_eq!(world.workspaces.address(&view.uid), None);
     world.asked("stop");
-    world.workspaces.touch(&view.uid, jiff::Timestamp::now()).unwrap();
-    world.workspaces.resume("first-ada").unwrap();
+    world.workspaces.touch(&view.uid, jiff::Timestamp::now()).await.unwrap();
+    world.workspaces.resume("first-ada").await.unwrap();
     world.until("first-ada", runs("two")).await;
     world.asked("start first-ada two");
 
     let persist = world.state.path().join("persist").join(&view.uid);
     assert!(persist.is_dir());
-    world.workspaces.delete("first-ada").unwrap();
+    world.workspaces.delete("first-ada").await.unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
-    while world.workspaces.get("first-ada").unwrap().is_some() {
+    while world.workspaces.get("first-ada").await.unwrap().is_some() {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -261,10 +262,10 @@ async fn an_instance_goes_through_its_life() {
 async fn a_step_whose_image_is_missing_leaves_the_running_one_alone() {
     let world = World::new();
     world.runtime.0.lock().unwrap().missing_images.push("first:two".into());
-    world.create("ada");
+    world.create("ada").await;
     let view = world.until("first-ada", runs("one")).await;
     world.asked("start first-ada one");
-    world.workspaces.goto("first-ada", "two").unwrap();
+    world.workspaces.goto("first-ada", "two").await.unwrap();
     let back = world.until("first-ada", |view| runs("one")(view) && view.message.is_some()).await;
     assert!(
         back.message.as_ref().unwrap().contains("step \"two\" did not start (no image first:two@sha256:b"),
@@ -277,9 +278,9 @@ async fn a_step_whose_image_is_missing_leaves_the_running_one_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_dies_is_started_again_at_its_step() {
     let world = World::new();
-    world.create("ada");
+    world.create("ada").await;
     world.until("first-ada", runs("one")).await;
-    world.workspaces.goto("first-ada", "two").unwrap();
+    world.workspaces.goto("first-ada", "two").await.unwrap();
     world.until("first-ada", runs("two")).await;
     world.runtime.asked();
     world.runtime.kill();
@@ -292,20 +293,25 @@ async fn one_that_dies_is_started_again_at_its_step() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_runs_is_adopted_after_a_crash_and_ended_with_the_program() {
     let mut world = World::new();
-    let names: Vec<String> = ["ada", "bob", "cem"].iter().map(|owner| world.create(owner).name).collect();
+    let mut names = Vec::new();
+    for owner in ["ada", "bob", "cem"] {
+        names.push(world.create(owner).await.name);
+    }
     for name in &names {
         world.until(name, runs("one")).await;
     }
-    world.operator.take().unwrap().abort();
-    let store = world.workspaces.store();
+    let crashed = world.operator.take().unwrap();
+    crashed.abort();
+    assert!(crashed.await.unwrap_err().is_cancelled());
+    let store = world.workspaces.store().unwrap();
     // Meanwhile one is deleted without its operator, and another one's container is lost.
     let gone = store.object(&crate::pipeline::workspace::key("first-bob")).unwrap().unwrap();
     store.delete_object(&gone.key, &gone.uid).unwrap();
-    let lost = world.workspaces.get("first-cem").unwrap().unwrap().uid;
+    let lost = world.workspaces.get("first-cem").await.unwrap().unwrap().uid;
     world.runtime.stop(&lost, Duration::ZERO).await.unwrap();
     world.workspaces.set_address(&lost, None);
     world.runtime.asked();
-    let kept = world.workspaces.get("first-ada").unwrap().unwrap().uid;
+    let kept = world.workspaces.get("first-ada").await.unwrap().unwrap().uid;
     world.workspaces.set_address(&kept, None);
     world.operate();
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -321,7 +327,7 @@ async fn what_runs_is_adopted_after_a_crash_and_ended_with_the_program() {
     world.stop.cancel();
     tokio::time::timeout(Duration::from_secs(10), world.operator.take().unwrap()).await.unwrap().unwrap();
     assert_eq!((world.runtime.running(), world.workspaces.address(&kept)), (0, None));
-    let view = world.workspaces.get("first-ada").unwrap().unwrap();
+    let view = world.workspaces.get("first-ada").await.unwrap().unwrap();
     assert_eq!(view.phase, Phase::Pending, "what ended is not shown as running");
     world.operate();
     world.until("first-ada", runs("one")).await;
@@ -330,12 +336,12 @@ async fn what_runs_is_adopted_after_a_crash_and_ended_with_the_program() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_texts_reach_who_works_and_new_images_wait() {
     let world = World::new();
-    world.create("ada");
+    world.create("ada").await;
     world.until("first-ada", runs("one")).await;
     world.asked("start first-ada one");
     let apply = |text: &str, images| {
         let digest = artifact(world.state.path(), text);
-        world.workspaces.store().apply_object(&template(&digest, images), labels::OWNER).unwrap();
+        world.workspaces.store().unwrap().apply_object(&template(&digest, images), labels::OWNER).unwrap();
     };
     apply("better", ['a', 'b']);
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -347,7 +353,7 @@ async fn new_texts_reach_who_works_and_new_images_wait() {
     apply("other", ['c', 'b']);
     world.until("first-ada", |view| view.update_available).await;
     world.asked("");
-    world.workspaces.update("first-ada").unwrap();
+    world.workspaces.update("first-ada").await.unwrap();
     world.until("first-ada", |view| runs("one")(view) && !view.update_available).await;
     world.asked("stop, start first-ada one");
 }
@@ -362,12 +368,12 @@ async fn a_whole_class_is_started_at_once() {
         ..CreateRequest::default()
     };
     let start = Instant::now();
-    let made = world.workspaces.create(&request).unwrap();
+    let made = world.workspaces.create(&request).await.unwrap();
     for view in &made {
         world.until(&view.name, runs("one")).await;
     }
     eprintln!("40 instances cost the operator {:?}", start.elapsed());
     assert_eq!((made.len(), world.runtime.running()), (40, 40));
-    let clash = world.workspaces.create(&request).unwrap_err();
+    let clash = world.workspaces.create(&request).await.unwrap_err();
     assert!(clash.to_string().contains("\"student-01\"") && clash.to_string().contains("35 more"), "{clash}");
 }

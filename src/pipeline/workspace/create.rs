@@ -1,10 +1,15 @@
 //! New instances: their names, what is checked before, and all of them or none.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use serde_json::json;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
 
-use super::{Error, InstanceView, NAMESPACE, Workspaces, key};
+use super::cluster_end::ClusterEnd;
+use super::end::{End, Held, blocking, identity, read_value};
+use super::{Error, InstanceView, NAMESPACE, Workspaces};
+use crate::adapters::store::Store;
 use crate::crd::{API_VERSION, labels, validate};
 use crate::domain::object::Kind;
 use crate::domain::roster::owner_part;
@@ -13,6 +18,8 @@ use crate::domain::roster::owner_part;
 const MAX_COUNT: u32 = 500;
 /// The longest name, in characters: it is a host name's part too.
 const MAX_NAME: usize = 63;
+/// So many are made at the same time in a cluster.
+const AT_ONCE: usize = 8;
 
 /// Which instances are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -35,12 +42,16 @@ pub struct CreateRequest {
     /// What the names begin with, in place of the template.
     #[serde(default)]
     pub prefix: Option<String>,
+    /// The namespace in a cluster; absent: the default one. Local mode has only `default`.
+    #[serde(default)]
+    pub namespace: Option<String>,
 }
 
 impl Workspaces {
     /// Makes instances, all of them or none.
-    pub fn create(&self, request: &CreateRequest) -> Result<Vec<InstanceView>, Error> {
-        let template = self.template(&request.template)?.ok_or_else(|| Error::NotFound {
+    pub async fn create(&self, request: &CreateRequest) -> Result<Vec<InstanceView>, Error> {
+        let namespace = self.namespace_of(request)?;
+        let template = self.template(&request.template).await?.ok_or_else(|| Error::NotFound {
             what: "workshop",
             name: request.template.clone(),
             help: Some("`workshop get templates` shows those there are".to_owned()),
@@ -54,8 +65,8 @@ impl Workspaces {
             return Err(Error::no_step(step, &steps));
         }
         let wanted = names(request)?;
-        self.refuse_taken(&wanted)?;
-        let manifests: Vec<_> = wanted.iter().map(|(name, owner)| manifest(request, name, owner)).collect();
+        let manifests: Vec<Value> =
+            wanted.iter().map(|(name, owner)| manifest(request, &namespace, name, owner)).collect();
         for manifest in &manifests {
             let violations = validate(manifest, None);
             if !violations.is_empty() {
@@ -63,38 +74,105 @@ impl Workspaces {
                 return Err(Error::Invalid { message, help: None });
             }
         }
-        let mut made = Vec::new();
-        for (manifest, (name, _)) in manifests.iter().zip(&wanted) {
-            match self.inner.store.create_object(manifest, labels::OWNER) {
-                Ok(Some(live)) => made.push(live),
-                other => {
-                    // All or none: another program took a name in this moment, or the disk is full.
-                    for live in &made {
-                        self.inner.store.delete_object(&live.key, &live.uid)?;
-                    }
-                    other?;
-                    return Err(taken(&[name]));
-                }
-            }
+        self.refuse_taken(&namespace, &wanted).await?;
+        let made = match &self.inner.end {
+            End::Store(store) => blocking(store, move |store| make_stored(store, &manifests)).await?,
+            End::Cluster(cluster) => make_in_cluster(cluster, &manifests).await?,
+        };
+        let mut views = Vec::new();
+        for instance in &made {
+            views.push(self.view(instance).await?);
         }
-        made.iter().map(|live| self.view(live)).collect()
+        Ok(views)
     }
 
-    fn refuse_taken(&self, wanted: &[(String, String)]) -> Result<(), Error> {
-        let known: BTreeSet<String> = self
-            .inner
-            .store
-            .list_objects(None)?
-            .into_iter()
-            .filter(|live| live.key.kind == Kind::WorkspaceInstance && live.key.namespace.as_deref() == Some(NAMESPACE))
-            .map(|live| live.key.name)
-            .collect();
-        let clashes: Vec<&String> = wanted.iter().map(|(name, _)| name).filter(|name| known.contains(*name)).collect();
+    fn namespace_of(&self, request: &CreateRequest) -> Result<String, Error> {
+        let asked = request.namespace.as_deref();
+        match &self.inner.end {
+            End::Cluster(cluster) => Ok(asked.unwrap_or(cluster.cluster.namespace()).to_owned()),
+            End::Store(_) => match asked.filter(|asked| *asked != NAMESPACE) {
+                None => Ok(NAMESPACE.to_owned()),
+                Some(asked) => {
+                    let message = format!("there is no namespace \"{asked}\" without a cluster");
+                    Err(Error::invalid(message, format!("leave it out, or name \"{NAMESPACE}\"")))
+                }
+            },
+        }
+    }
+
+    /// Names all that are taken at once, before anything is made.
+    async fn refuse_taken(&self, namespace: &str, wanted: &[(String, String)]) -> Result<(), Error> {
+        let known: BTreeSet<String> = match &self.inner.end {
+            End::Store(store) => {
+                blocking(store, |store| {
+                    let objects = store.list_objects(None)?.into_iter().map(|live| live.key);
+                    let instances = objects.filter(|key| key.kind == Kind::WorkspaceInstance);
+                    Ok(instances
+                        .filter(|key| key.namespace.as_deref() == Some(NAMESPACE))
+                        .map(|key| key.name)
+                        .collect())
+                })
+                .await?
+            }
+            End::Cluster(cluster) => {
+                let instances = cluster.instances(Some(namespace)).await?;
+                instances.iter().filter_map(|instance| instance.metadata.name.clone()).collect()
+            }
+        };
+        let clashes: Vec<&str> =
+            wanted.iter().map(|(name, _)| name.as_str()).filter(|name| known.contains(*name)).collect();
         if clashes.is_empty() { Ok(()) } else { Err(taken(&clashes)) }
     }
 }
 
-fn taken(names: &[&String]) -> Error {
+fn make_stored(store: &Store, manifests: &[Value]) -> Result<Vec<Held>, Error> {
+    let mut made = Vec::new();
+    for manifest in manifests {
+        match store.create_object(manifest, labels::OWNER) {
+            Ok(Some(live)) => made.push(live),
+            other => {
+                // All or none: another program took a name in this moment, or the disk is full.
+                for live in &made {
+                    store.delete_object(&live.key, &live.uid)?;
+                }
+                other?;
+                return Err(taken(&[name_in(manifest)]));
+            }
+        }
+    }
+    made.into_iter().map(|live| read_value(live.manifest, &live.key.name).map(Arc::new)).collect()
+}
+
+async fn make_in_cluster(cluster: &ClusterEnd, manifests: &[Value]) -> Result<Vec<Held>, Error> {
+    let (mut made, mut failure) = (Vec::new(), None);
+    for part in manifests.chunks(AT_ONCE) {
+        let answers = join_all(part.iter().map(|manifest| cluster.create(manifest))).await;
+        for (manifest, answer) in part.iter().zip(answers) {
+            match answer {
+                Ok(Some(instance)) => made.push(instance),
+                Ok(None) => failure = failure.or_else(|| Some(taken(&[name_in(manifest)]))),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        if failure.is_some() {
+            break;
+        }
+    }
+    let Some(failure) = failure else { return Ok(made) };
+    for instance in &made {
+        let (key, uid) = identity(instance);
+        if let Err(error) = cluster.cluster.delete(&key, &uid).await {
+            tracing::warn!(instance = %key, %error, "failed to take back an instance that was made with others");
+        }
+    }
+    Err(failure)
+}
+
+fn name_in(manifest: &Value) -> &str {
+    manifest.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn taken(names: &[&str]) -> Error {
     let shown = names.iter().take(5).map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     let more = names.len().saturating_sub(5);
     let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
@@ -155,18 +233,17 @@ fn check_name(name: &str) -> Result<(), Error> {
     Err(Error::invalid(format!("\"{name}\" cannot be the name of a workspace"), help))
 }
 
-fn manifest(request: &CreateRequest, name: &str, owner: &str) -> serde_json::Value {
+fn manifest(request: &CreateRequest, namespace: &str, name: &str, owner: &str) -> Value {
     let mut spec = json!({ "templateRef": { "name": request.template }, "owner": owner });
     if let (Some(step), Some(spec)) = (&request.step, spec.as_object_mut()) {
         spec.insert("currentStep".into(), step.clone().into());
     }
-    debug_assert_eq!(key(name).name, name);
     json!({
         "apiVersion": API_VERSION,
         "kind": "WorkspaceInstance",
         "metadata": {
             "name": name,
-            "namespace": NAMESPACE,
+            "namespace": namespace,
             "labels": { (labels::WORKSHOP): request.template },
             "finalizers": [labels::INSTANCE_FINALIZER],
         },

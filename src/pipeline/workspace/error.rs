@@ -2,7 +2,7 @@
 //! HTTP statuses.
 
 use crate::adapters::artifact::ArtifactError;
-use crate::adapters::store;
+use crate::adapters::{cluster, store};
 
 /// Why an operation was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +35,22 @@ pub enum Error {
         /// What to do about it.
         help: Option<String>,
     },
+    /// It cannot be done now; the same again may succeed.
+    #[error("{message}")]
+    Unavailable {
+        /// For programs, CamelCase.
+        code: &'static str,
+        /// Why not.
+        message: String,
+        /// What to do about it.
+        help: Option<String>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The cluster refused or did not answer.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
     /// An object is not of the form that this program writes.
     #[error("failed to read the instance \"{name}\"")]
     Unreadable {
@@ -70,16 +83,22 @@ pub enum Class {
     Refused,
     /// Something outside failed: exit 3, HTTP 500.
     Outside,
+    /// Something outside does not answer now, the same again may succeed: exit 3, HTTP 503.
+    Unavailable,
 }
 
 impl Error {
     /// What kind of failure it is.
     #[must_use]
-    pub const fn class(&self) -> Class {
+    pub fn class(&self) -> Class {
         match self {
             Self::NotFound { .. } => Class::NotFound,
             Self::Invalid { .. } => Class::Invalid,
             Self::Refused { .. } => Class::Refused,
+            Self::Unavailable { .. } => Class::Unavailable,
+            Self::Cluster(cluster::Error::Invalid { .. }) => Class::Invalid,
+            Self::Cluster(error) if error.is_transient() => Class::Unavailable,
+            Self::Cluster(_) => Class::Outside,
             Self::Store(_) | Self::Unreadable { .. } | Self::Artifact { .. } | Self::Content(_) => Class::Outside,
         }
     }
@@ -91,9 +110,14 @@ impl Error {
             Self::NotFound { what: "step", .. } => "NoSuchStep",
             Self::NotFound { what: "workshop", .. } => "NoSuchWorkshop",
             Self::NotFound { what: "artifact", .. } => "NoSuchArtifact",
+            Self::NotFound { what: "namespace", .. } => "NoSuchNamespace",
             Self::NotFound { .. } => "NoSuchInstance",
             Self::Invalid { .. } => "Invalid",
-            Self::Refused { code, .. } => code,
+            Self::Refused { code, .. } | Self::Unavailable { code, .. } => code,
+            Self::Cluster(cluster::Error::Invalid { .. }) => "Invalid",
+            Self::Cluster(cluster::Error::Forbidden { .. }) => "NotAllowed",
+            Self::Cluster(error) if error.is_transient() => "ClusterUnavailable",
+            Self::Cluster(_) => "Failed",
             Self::Store(_) | Self::Unreadable { .. } | Self::Artifact { .. } | Self::Content(_) => "Failed",
         }
     }
@@ -102,8 +126,14 @@ impl Error {
     #[must_use]
     pub fn help(&self) -> Option<&str> {
         match self {
-            Self::NotFound { help, .. } | Self::Invalid { help, .. } | Self::Refused { help, .. } => help.as_deref(),
-            Self::Store(_) | Self::Unreadable { .. } | Self::Artifact { .. } | Self::Content(_) => None,
+            Self::NotFound { help, .. }
+            | Self::Invalid { help, .. }
+            | Self::Refused { help, .. }
+            | Self::Unavailable { help, .. } => help.as_deref(),
+            Self::Cluster(error) if error.is_transient() => Some("ask again"),
+            Self::Cluster(_) | Self::Store(_) | Self::Unreadable { .. } | Self::Artifact { .. } | Self::Content(_) => {
+                None
+            }
         }
     }
 
@@ -119,6 +149,10 @@ impl Error {
 
     pub(super) fn refused(code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Refused { code, message: message.into(), help: Some(help.into()) }
+    }
+
+    pub(super) fn unavailable(code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Unavailable { code, message: message.into(), help: Some(help.into()) }
     }
 
     pub(super) fn invalid(message: impl Into<String>, help: impl Into<String>) -> Self {

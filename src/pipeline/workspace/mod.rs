@@ -1,13 +1,16 @@
 //! Operations on instances: what people, the gateway and the management API may ask for. One writer of specs.
 //!
 //! It reads and writes objects and answers at once; what has to run for it is the operator's, which is woken by the
-//! change. The objects are in the embedded store (local mode).
+//! change. The objects are in the embedded store (local mode) or in a cluster; which of both is `end`'s matter.
 
+mod cluster_end;
 mod create;
+mod end;
 mod error;
 mod operate;
 pub mod record;
 mod session;
+mod subscriptions;
 mod view;
 
 use std::collections::BTreeMap;
@@ -16,40 +19,51 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+pub use cluster_end::{ARTIFACT_FILE, CUSTOM_STATE, artifact_config_map};
 pub use create::CreateRequest;
+pub use end::{mark_deleted, template};
 pub use error::{Class, Error};
 pub use session::SessionError;
 pub use view::{InstanceView, ProgressView, StepView, TemplateView};
 
+use crate::adapters::cluster::{Changed, Cluster, Mirror};
 use crate::adapters::store::{Store, UnitState, read_or_make_signing_key};
-use crate::crd::{WorkspaceInstance, WorkspaceTemplate};
+use crate::crd::{WorkspaceInstance, WorkspaceTemplate, conditions};
 use crate::domain::container::Address;
 use crate::domain::digest::Digest;
-use crate::domain::object::{Kind, Live, ObjectKey};
+use crate::domain::object::{Kind, ObjectKey};
 use crate::domain::token::{Claims, Role, SigningKey, VerifyKey};
+use cluster_end::ClusterEnd;
+use end::{End, Held};
+use subscriptions::Subscriptions;
 use view::Parts;
 
 /// The namespace of all instances in local mode.
 pub const NAMESPACE: &str = "default";
 
 /// Operations on instances; cheap to clone.
+///
+/// Where an operation takes a reference, that is what [`InstanceView::reference`] says: the name in local mode, and
+/// `<namespace>.<name>` in a cluster, where a name alone is one of the default namespace.
 #[derive(Clone)]
 pub struct Workspaces {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    store: Arc<Store>,
+    end: End,
     state: PathBuf,
-    key: SigningKey,
-    /// Where the backends of running workspaces answer, by uid.
+    /// Absent for a single command of somebody who may not read it.
+    key: Option<SigningKey>,
+    /// Where the backends of running workspaces answer, by uid; told by the local operator.
     addresses: RwLock<BTreeMap<String, Address>>,
     /// Where the gateway answers, without a slash at the end.
     base: RwLock<String>,
     /// Names of workshops by their artifact's digest.
     names: Mutex<BTreeMap<String, String>>,
+    subscriptions: Arc<Subscriptions>,
 }
 
 impl fmt::Debug for Workspaces {
@@ -62,32 +76,47 @@ impl Workspaces {
     /// The workspaces of a state directory; its signing key is made where there is none.
     pub fn open(store: Arc<Store>, state: &Path) -> Result<Self, Error> {
         let key = read_or_make_signing_key(state)?;
-        let (addresses, base, names) = (RwLock::default(), RwLock::default(), Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { store, state: state.to_owned(), key, addresses, base, names }) })
+        Ok(Self::new(End::Store(store), Some(key), state))
+    }
+
+    /// The workspaces of a cluster. With a mirror reads cost no request and changes are seen; without one, for a single
+    /// command, the server is asked each time. Artifacts are looked for in `state` first.
+    #[must_use]
+    pub fn open_cluster(cluster: Cluster, mirror: Option<Mirror>, key: Option<SigningKey>, state: &Path) -> Self {
+        let end = ClusterEnd { cluster, mirror, still: watch::Sender::new(0) };
+        Self::new(End::Cluster(end), key, state)
+    }
+
+    fn new(end: End, key: Option<SigningKey>, state: &Path) -> Self {
+        let inner = Inner {
+            end,
+            state: state.to_owned(),
+            key,
+            addresses: RwLock::default(),
+            base: RwLock::default(),
+            names: Mutex::default(),
+            subscriptions: Arc::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The workshops that workspaces are made of, and those that failed before they became one.
-    pub fn templates(&self) -> Result<Vec<TemplateView>, Error> {
-        let objects = self.inner.store.list_objects(None)?;
-        let mut units = Vec::new();
-        for (owner, _) in self.inner.store.sources()? {
-            units.extend(self.inner.store.units(&owner)?);
-        }
+    pub async fn templates(&self) -> Result<Vec<TemplateView>, Error> {
+        let (templates, counts) = (self.inner.end.templates().await?, self.inner.end.counts().await?);
+        let units = self.inner.end.units().await?;
         let mut views = Vec::new();
-        for live in objects.iter().filter(|live| live.key.kind == Kind::WorkspaceTemplate) {
-            let template = read_template(live)?;
-            let id = live.key.name.clone();
-            let of_it = |object: &&Live| object.text("/spec/templateRef/name") == Some(id.as_str());
+        for template in templates {
+            let id = template.metadata.name.clone().unwrap_or_default();
             let unit = units.iter().find(|unit| unit.id.as_deref() == Some(id.as_str()));
             let problem = self.problem(&template);
             let steps = template.spec.steps.iter();
             views.push(TemplateView {
-                name: self.display_name(&template).unwrap_or_else(|| id.clone()),
+                name: self.display_name(&template).await?.unwrap_or_else(|| id.clone()),
                 steps: steps.map(|step| StepView { id: step.id.clone(), title: step.title.clone() }).collect(),
                 ready: problem.is_none(),
                 message: problem
                     .or_else(|| unit.filter(|unit| unit.state != UnitState::Ready).map(|unit| unit.message.clone())),
-                instances: objects.iter().filter(of_it).count(),
+                instances: counts.get(&id).copied().unwrap_or_default(),
                 id,
             });
         }
@@ -108,38 +137,56 @@ impl Workspaces {
         Ok(views)
     }
 
-    /// All instances, by name.
-    pub fn list(&self) -> Result<Vec<InstanceView>, Error> {
-        let objects = self.inner.store.list_objects(None)?;
-        let mut templates = BTreeMap::new();
-        for live in objects.iter().filter(|live| live.key.kind == Kind::WorkspaceTemplate) {
-            templates.insert(live.key.name.as_str(), read_template(live)?);
-        }
-        let (base, now) = (self.base(), Timestamp::now());
-        let instances = objects.iter().filter(|live| live.key.kind == Kind::WorkspaceInstance);
-        instances
-            .map(|live| {
-                let instance = read_instance(live)?;
-                let template = templates.get(instance.spec.template_ref.name.as_str());
-                Ok(Parts::new(&instance, template).view(&base, now))
-            })
-            .collect()
+    /// All instances, by namespace and name.
+    pub async fn list(&self) -> Result<Vec<InstanceView>, Error> {
+        self.list_in(None).await
     }
 
-    /// The instance of this name.
-    pub fn get(&self, name: &str) -> Result<Option<InstanceView>, Error> {
-        self.inner.store.object(&key(name))?.map(|live| self.view(&live)).transpose()
+    /// The instances of a namespace, or of all.
+    pub async fn list_in(&self, namespace: Option<&str>) -> Result<Vec<InstanceView>, Error> {
+        let instances = self.inner.end.instances(namespace).await?;
+        let mut templates = BTreeMap::new();
+        for instance in instances.iter().filter(|instance| !is_pinned(instance)) {
+            let name = &instance.spec.template_ref.name;
+            if !templates.contains_key(name) {
+                templates.insert(name.clone(), self.template(name).await?);
+            }
+        }
+        let (base, now) = (self.base(), Timestamp::now());
+        let view = |instance: &Held| {
+            let template = templates.get(&instance.spec.template_ref.name).and_then(Option::as_deref);
+            Parts::new(instance, template).view(&self.inner.end.reference(instance), &base, now)
+        };
+        Ok(instances.iter().map(view).collect())
+    }
+
+    /// The instance of this reference.
+    pub async fn get(&self, reference: &str) -> Result<Option<InstanceView>, Error> {
+        self.view_of(self.inner.end.instance(reference).await?).await
     }
 
     /// The instance with this uid.
-    pub fn by_uid(&self, uid: &str) -> Result<Option<InstanceView>, Error> {
-        self.live_by_uid(uid)?.map(|live| self.view(&live)).transpose()
+    pub async fn by_uid(&self, uid: &str) -> Result<Option<InstanceView>, Error> {
+        self.view_of(self.inner.end.instance_by_uid(uid).await?).await
     }
 
     /// Counts changes of instances and templates, and tells of each.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.inner.store.changes()
+        match &self.inner.end {
+            End::Store(store) => store.changes(),
+            End::Cluster(cluster) => cluster.mirror.as_ref().map_or_else(|| cluster.still.subscribe(), Mirror::changes),
+        }
+    }
+
+    /// Counts changes of the instance with this uid, and tells of each; others wake nobody. Must be called inside a
+    /// tokio runtime.
+    #[must_use]
+    pub fn watch_instance(&self, uid: &str) -> watch::Receiver<u64> {
+        self.inner.subscriptions.subscribe(uid, || match &self.inner.end {
+            End::Store(store) => Some(store.subscribe()),
+            End::Cluster(cluster) => cluster.mirror.as_ref().map(changed_instances),
+        })
     }
 
     /// Where the backend of a running instance answers.
@@ -166,19 +213,24 @@ impl Workspaces {
         self.inner.base.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The key that verifies this directory's tokens.
-    #[must_use]
-    pub fn verify_key(&self) -> VerifyKey {
-        self.inner.key.verify_key()
+    fn key(&self) -> Result<&SigningKey, Error> {
+        let help = "ask who runs the platform for the right to read its Secret";
+        let error = || Error::refused("NoKey", "the key that signs tokens may not be read here", help);
+        self.inner.key.as_ref().ok_or_else(error)
     }
 
-    /// A token for `subject` in the instance with this uid, valid for `span`.
-    #[must_use]
-    pub fn sign(&self, uid: &str, subject: &str, role: Role, span: std::time::Duration) -> String {
+    /// The key that verifies the tokens of these workspaces; an error only for a command that may not read it.
+    pub fn verify_key(&self) -> Result<VerifyKey, Error> {
+        Ok(self.key()?.verify_key())
+    }
+
+    /// A token for `subject` in the instance with this uid, valid for `span`; an error only for a command that may not
+    /// read the key.
+    pub fn sign(&self, uid: &str, subject: &str, role: Role, span: std::time::Duration) -> Result<String, Error> {
         let now = Timestamp::now().as_second();
         let exp = now.saturating_add(i64::try_from(span.as_secs()).unwrap_or(i64::MAX));
         let claims = Claims { aud: uid.to_owned(), sub: subject.to_owned(), role, generation: 0, iat: now, exp };
-        self.inner.key.sign(&claims)
+        Ok(self.key()?.sign(&claims))
     }
 
     /// The state directory.
@@ -187,10 +239,13 @@ impl Workspaces {
         &self.inner.state
     }
 
-    /// The objects themselves, for the operator.
+    /// The objects themselves, for the local operator; none in a cluster.
     #[must_use]
-    pub fn store(&self) -> &Arc<Store> {
-        &self.inner.store
+    pub fn store(&self) -> Option<&Arc<Store>> {
+        match &self.inner.end {
+            End::Store(store) => Some(store),
+            End::Cluster(_) => None,
+        }
     }
 
     /// The file of the artifact with this digest.
@@ -201,10 +256,18 @@ impl Workspaces {
     }
 
     /// Why no workspace can be made of `template`, if so.
+    ///
+    /// In a cluster this is what the operator says. The artifact's file is not asked for there: only the replica that
+    /// brought the workshop in has it, and its ConfigMaps in the namespaces of workspaces outlive it.
     #[must_use]
     pub fn problem(&self, template: &WorkspaceTemplate) -> Option<String> {
         if template.spec.steps.is_empty() {
             return Some("it has no steps".to_owned());
+        }
+        if matches!(self.inner.end, End::Cluster(_)) {
+            let status = template.status.as_ref()?;
+            let ready = conditions::get(&status.conditions, conditions::READY)?;
+            return (ready.status == "False").then(|| ready.message.clone());
         }
         let digest = &template.spec.artifact.digest;
         if !self.artifact_path(digest).is_some_and(|path| path.is_file()) {
@@ -213,57 +276,77 @@ impl Workspaces {
         None
     }
 
-    /// The workshop's name for people, which only the artifact has.
-    fn display_name(&self, template: &WorkspaceTemplate) -> Option<String> {
+    /// The workshop's name for people, which only the artifact has; a replica without its file does not know it.
+    async fn display_name(&self, template: &WorkspaceTemplate) -> Result<Option<String>, Error> {
         let digest = &template.spec.artifact.digest;
-        let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(name) = names.get(digest) {
-            return Some(name.clone());
+        let known = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
+        let path = self.artifact_path(digest).filter(|path| path.is_file());
+        let (None, Some(path)) = (&known, path) else { return Ok(known) };
+        let read = end::aside(move || crate::adapters::artifact::read(&path).ok()).await?;
+        let name = read.map(|read| read.definition.name);
+        if let Some(name) = &name {
+            let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.insert(digest.clone(), name.clone());
         }
-        let name = crate::adapters::artifact::read(&self.artifact_path(digest)?).ok()?.definition.name;
-        names.insert(digest.clone(), name.clone());
-        Some(name)
+        Ok(name)
     }
 
-    fn view(&self, live: &Live) -> Result<InstanceView, Error> {
-        let instance = read_instance(live)?;
-        let template = self.template_of(&instance)?;
-        Ok(Parts::new(&instance, template.as_ref()).view(&self.base(), Timestamp::now()))
+    async fn view_of(&self, held: Option<Held>) -> Result<Option<InstanceView>, Error> {
+        match held {
+            Some(held) => Ok(Some(self.view(&held).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn view(&self, instance: &WorkspaceInstance) -> Result<InstanceView, Error> {
+        let template = self.template_of(instance).await?;
+        let reference = self.inner.end.reference(instance);
+        Ok(Parts::new(instance, template.as_deref()).view(&reference, &self.base(), Timestamp::now()))
     }
 
     /// The template of an instance, where the instance has not its own pin yet.
-    fn template_of(&self, instance: &WorkspaceInstance) -> Result<Option<WorkspaceTemplate>, Error> {
-        if instance.status.as_ref().is_some_and(|status| status.pinned.is_some()) {
+    async fn template_of(&self, instance: &WorkspaceInstance) -> Result<Option<Arc<WorkspaceTemplate>>, Error> {
+        if is_pinned(instance) {
             return Ok(None);
         }
-        self.template(&instance.spec.template_ref.name)
+        self.template(&instance.spec.template_ref.name).await
     }
 
     /// The template of this name.
-    pub fn template(&self, name: &str) -> Result<Option<WorkspaceTemplate>, Error> {
-        let key = ObjectKey { kind: Kind::WorkspaceTemplate, namespace: None, name: name.to_owned() };
-        self.inner.store.object(&key)?.map(|live| read_template(&live)).transpose()
+    pub async fn template(&self, name: &str) -> Result<Option<Arc<WorkspaceTemplate>>, Error> {
+        self.inner.end.template(name).await
     }
 
-    fn live_by_uid(&self, uid: &str) -> Result<Option<Live>, Error> {
-        let live = self.inner.store.object_by_uid(uid)?;
-        Ok(live.filter(|live| live.key.kind == Kind::WorkspaceInstance))
+    /// The instance of this reference, which has to be there.
+    async fn held(&self, reference: &str) -> Result<Held, Error> {
+        self.inner.end.instance(reference).await?.ok_or_else(|| Error::no_instance(reference))
     }
+}
+
+fn is_pinned(instance: &WorkspaceInstance) -> bool {
+    instance.status.as_ref().is_some_and(|status| status.pinned.is_some())
+}
+
+/// The uids of instances that change in a mirror.
+fn changed_instances(mirror: &Mirror) -> mpsc::UnboundedReceiver<String> {
+    let mut changes = mirror.subscribe();
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(change) = changes.recv().await {
+            if let Changed::Instance(uid) = change
+                && sender.send(uid).is_err()
+            {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// The key of an instance of local mode.
 #[must_use]
 pub fn key(name: &str) -> ObjectKey {
     ObjectKey { kind: Kind::WorkspaceInstance, namespace: Some(NAMESPACE.to_owned()), name: name.to_owned() }
-}
-
-fn read_instance(live: &Live) -> Result<WorkspaceInstance, Error> {
-    record::read_instance(live).map_err(|source| Error::Unreadable { name: live.key.name.clone(), source })
-}
-
-fn read_template(live: &Live) -> Result<WorkspaceTemplate, Error> {
-    serde_json::from_value(live.manifest.clone())
-        .map_err(|source| Error::Unreadable { name: live.key.name.clone(), source })
 }
 
 #[cfg(test)]

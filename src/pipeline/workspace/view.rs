@@ -22,6 +22,8 @@ pub struct InstanceView {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// How it is named in addresses and commands: its name, in a cluster `<namespace>.<name>`.
+    pub reference: String,
     /// The workshop's id.
     pub template: String,
     /// Whose it is.
@@ -138,7 +140,7 @@ impl<'a> Parts<'a> {
 
     pub fn is_warning(&self, now: Timestamp) -> bool {
         let hold = self.instance.spec.hold.unwrap_or(false);
-        is_warning(self.record.expires_at, self.settings.lifecycle.ttl.get(), hold, now)
+        is_warning(self.expires_at(), self.settings.lifecycle.ttl.get(), hold, now)
     }
 
     /// Its end: what the last look of the operator gave, or the wish that came since.
@@ -146,7 +148,7 @@ impl<'a> Parts<'a> {
         self.record.expires_at.max(wish_of(self.instance).expires_at)
     }
 
-    pub fn view(&self, base: &str, now: Timestamp) -> InstanceView {
+    pub fn view(&self, reference: &str, base: &str, now: Timestamp) -> InstanceView {
         let Self { instance, record, .. } = self;
         let status = instance.status.clone().unwrap_or_default();
         let metadata = &instance.metadata;
@@ -160,7 +162,6 @@ impl<'a> Parts<'a> {
             row.status == crate::crd::instance::ProgressStatus::Completed
                 && steps.iter().any(|step| step.id == row.step)
         };
-        let name = metadata.name.clone().unwrap_or_default();
         let phase = if metadata.deletion_timestamp.is_some() {
             management::Phase::Terminating
         } else {
@@ -173,15 +174,16 @@ impl<'a> Parts<'a> {
         InstanceView {
             uid: metadata.uid.clone().unwrap_or_default(),
             namespace: metadata.namespace.clone().unwrap_or_default(),
-            url: format!("{base}/w/{name}/"),
-            name,
+            name: metadata.name.clone().unwrap_or_default(),
+            reference: reference.to_owned(),
+            url: format!("{base}/w/{reference}/"),
             template: instance.spec.template_ref.name.clone(),
             owner: instance.spec.owner.clone(),
             step: self.step(),
             phase,
             message: status.message.or(status.notice),
             started_at: status.started_at,
-            expires_at: record.expires_at.map(|end| end.to_string()),
+            expires_at: self.expires_at().map(|end| end.to_string()),
             warning: self.is_warning(now),
             last_activity_at: status.last_activity_at,
             suspended: instance.spec.suspended.unwrap_or(false) || record.asleep.is_some(),
@@ -198,7 +200,7 @@ impl<'a> Parts<'a> {
 
     /// The instance as its own workspace may know it.
     pub fn told(&self, can_extend: bool, now: Timestamp) -> management::Instance {
-        let view = self.view("", now);
+        let view = self.view("", "", now);
         let pin = self.record.pin.as_ref();
         let artifact = PinnedArtifact {
             digest: pin.map(|pin| pin.artifact.clone()).unwrap_or_default(),

@@ -14,13 +14,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[tokio::test]
 async fn an_instance_opens_to_its_own_token_and_to_the_owner_alone() {
     let server = Server::start().await;
-    let (alice, bob) = (server.instance("alice"), server.instance("bob"));
+    let (alice, bob) = (server.instance("alice").await, server.instance("bob").await);
     for uid in [&alice, &bob] {
         server.serve(uid, axum::Router::new().fallback(async || axum::Json(json!({ "yes": true }))));
     }
-    let sign = |uid: &str, role| server.workspaces.sign(uid, "somebody", role, HOUR);
+    let sign = |uid: &str, role| server.workspaces.sign(uid, "somebody", role, HOUR).unwrap();
     let other = Server::start().await;
-    let no_time = server.workspaces.sign(&alice, "somebody", Role::Learner, Duration::ZERO);
+    let no_time = server.workspaces.sign(&alice, "somebody", Role::Learner, Duration::ZERO).unwrap();
     let cookie = |token: &str| ("cookie", format!("workshop_token={token}"));
     let bearer = |token: &str| ("authorization", format!("Bearer {token}"));
     let rows = [
@@ -31,7 +31,7 @@ async fn an_instance_opens_to_its_own_token_and_to_the_owner_alone() {
         ("the workspace itself", bearer(&sign(&alice, Role::Workspace)), 401),
         ("the cookie of another instance", cookie(&sign(&bob, Role::Learner)), 401),
         ("the token of another instance", bearer(&sign(&bob, Role::Instructor)), 401),
-        ("a token of another key", bearer(&other.workspaces.sign(&alice, "x", Role::Learner, HOUR)), 401),
+        ("a token of another key", bearer(&other.workspaces.sign(&alice, "x", Role::Learner, HOUR).unwrap()), 401),
         ("an expired token", cookie(&no_time), 401),
         ("no token at all", cookie("x.y.z"), 401),
         ("the owner", ("cookie", server.owner_cookie()), 200),
@@ -61,7 +61,7 @@ async fn an_instance_opens_to_its_own_token_and_to_the_owner_alone() {
 #[tokio::test]
 async fn a_secret_from_a_fragment_becomes_a_cookie() {
     let server = Server::start().await;
-    let uid = server.instance("alice");
+    let uid = server.instance("alice").await;
     let wrong = server.post("/session", &[], json!({ "key": "wrong" })).await;
     assert_eq!((wrong.status, wrong.code().as_str()), (StatusCode::UNAUTHORIZED, "Unauthorized"));
     let right = server.post("/session", &[], json!({ "key": server.owner.text() })).await;
@@ -78,10 +78,10 @@ async fn a_secret_from_a_fragment_becomes_a_cookie() {
     let again = server.get("/w/alice/", &[("cookie", &own)]).await;
     assert_eq!((again.status, again.header("set-cookie")), (StatusCode::OK, None));
 
-    let token = server.workspaces.sign(&uid, "alice", Role::Learner, HOUR);
+    let token = server.workspaces.sign(&uid, "alice", Role::Learner, HOUR).unwrap();
     let opened = server.post("/w/alice/session", &[], json!({ "token": token })).await;
     assert_eq!((opened.status, opened.cookie("workshop_token")), (StatusCode::NO_CONTENT, Some(token.clone())));
-    server.instance("bob");
+    server.instance("bob").await;
     let elsewhere = server.post("/w/bob/session", &[], json!({ "token": token })).await;
     assert_eq!((elsewhere.status, elsewhere.header("set-cookie")), (StatusCode::UNAUTHORIZED, None));
 }
@@ -120,7 +120,7 @@ async fn names_of_strangers_lead_nowhere() {
 #[tokio::test]
 async fn pages_of_other_origins_change_nothing() {
     let server = Server::start().await;
-    let uid = server.instance("alice");
+    let uid = server.instance("alice").await;
     server.serve(&uid, axum::Router::new().fallback(async || "done"));
     let owner = server.owner_cookie();
     let own = format!("http://{}", server.host());
@@ -149,7 +149,7 @@ async fn pages_of_other_origins_change_nothing() {
 #[tokio::test]
 async fn paths_cannot_leave_the_workspace() {
     let server = Server::start().await;
-    let (alice, bob) = (server.instance("alice"), server.instance("bob"));
+    let (alice, bob) = (server.instance("alice").await, server.instance("bob").await);
     let reached = Arc::new(Mutex::new(Vec::new()));
     for uid in [&alice, &bob] {
         let reached = Arc::clone(&reached);
@@ -159,7 +159,7 @@ async fn paths_cannot_leave_the_workspace() {
         };
         server.serve(uid, axum::Router::new().fallback(note));
     }
-    let cookie = format!("workshop_token={}", server.workspaces.sign(&alice, "alice", Role::Learner, HOUR));
+    let cookie = format!("workshop_token={}", server.workspaces.sign(&alice, "alice", Role::Learner, HOUR).unwrap());
     for path in [
         "/w/alice/api/v1/../../../bob/api/v1/state",
         "/w/alice/api/v1/%2e%2e/%2e%2e/bob/api/v1/state",
@@ -209,9 +209,9 @@ async fn no_secret_is_logged_however_much_is_logged() {
     // For all threads: what other tests log is in it too, and does no harm.
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let server = Server::start().await;
-    let uid = server.instance("alice");
+    let uid = server.instance("alice").await;
     server.serve(&uid, axum::Router::new().fallback(async || "answer"));
-    let token = server.workspaces.sign(&uid, "alice", Role::Learner, HOUR);
+    let token = server.workspaces.sign(&uid, "alice", Role::Learner, HOUR).unwrap();
     server.post("/session", &[], json!({ "key": server.owner.text() })).await;
     server.post("/w/alice/session", &[], json!({ "token": token })).await;
     let cookies = format!("{}; workshop_token={token}", server.owner_cookie());

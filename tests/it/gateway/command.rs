@@ -49,8 +49,8 @@ async fn verbs_speak_to_the_program_that_runs() {
     let (code, out, error) = workspace(state, &["open", "first-ada"]).await;
     assert_eq!(code, 0, "{error}");
     let token = out.trim().split_once("/w/first-ada/#token=").expect("a token in the fragment").1;
-    let uid = server.workspaces.get("first-ada").unwrap().unwrap().uid;
-    assert!(server.workspaces.verify_key().verify(token, &uid, 0, jiff::Timestamp::now().as_second()).is_ok());
+    let uid = server.workspaces.get("first-ada").await.unwrap().unwrap().uid;
+    assert!(server.workspaces.verify_key().unwrap().verify(token, &uid, 0, jiff::Timestamp::now().as_second()).is_ok());
     assert!(!error.contains(token));
 
     for (arguments, expected) in [
@@ -68,7 +68,7 @@ async fn verbs_speak_to_the_program_that_runs() {
         assert!(error.starts_with("error: "), "{arguments:?}: {error}");
     }
     assert_eq!(json_of(state, &["delete", "seat-1", "seat-2"]).await["deleted"], json!(["seat-1", "seat-2"]));
-    assert_eq!(server.workspaces.list().unwrap().len(), 1);
+    assert_eq!(server.workspaces.list().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ async fn nothing_that_a_workspace_answers_runs_in_a_browser() {
     ];
     for (index, (what, bytes, expected)) in rows.iter().enumerate() {
         let name = format!("w{index}");
-        let uid = server.instance(&name);
+        let uid = server.instance(&name).await;
         answer_with(&server, &uid, bytes, false);
         // As a navigation, which would show a page if there were one.
         let headers = [("cookie", cookie.as_str()), ("sec-fetch-mode", "navigate"), ("accept", "text/html")];
@@ -122,7 +122,7 @@ fn assert_harmless_but_cookie(answer: &Answer, what: &str) {
 #[tokio::test]
 async fn a_workspace_serves_no_service_worker() {
     let server = Server::start().await;
-    let uid = server.instance("w0");
+    let uid = server.instance("w0").await;
     answer_with(&server, &uid, &response("200 OK\r\nContent-Type: text/javascript", "self.onfetch = 1"), false);
     let headers = [("cookie", &*server.owner_cookie()), ("service-worker", "script")];
     let answer = server.get("/w/w0/api/v1/assets/worker.js", &headers).await;
@@ -132,7 +132,7 @@ async fn a_workspace_serves_no_service_worker() {
 #[tokio::test]
 async fn a_broken_body_ends_the_answer_and_nothing_else() {
     let server = Server::start().await;
-    let uid = server.instance("w0");
+    let uid = server.instance("w0").await;
     answer_with(
         &server,
         &uid,
@@ -159,7 +159,7 @@ async fn a_broken_body_ends_the_answer_and_nothing_else() {
 #[tokio::test]
 async fn a_workspace_that_never_answers_holds_up_only_who_asks_it() {
     let server = Server::start().await;
-    let (slow, quick) = (server.instance("w0"), server.instance("w1"));
+    let (slow, quick) = (server.instance("w0").await, server.instance("w1").await);
     answer_with(&server, &slow, b"HTTP/1.1 200 OK\r\nX-Slow: ", true);
     answer_with(&server, &quick, &response("200 OK\r\nContent-Type: application/json", "{}"), false);
     let cookie = server.owner_cookie();
@@ -180,7 +180,7 @@ async fn a_workspace_that_never_answers_holds_up_only_who_asks_it() {
 #[tokio::test]
 async fn a_hostile_end_of_a_websocket_gets_no_other_upgrade() {
     let server = Server::start().await;
-    let uid = server.instance("w0");
+    let uid = server.instance("w0").await;
     let handshake = [
         ("cookie", &*server.owner_cookie()),
         ("connection", "upgrade"),

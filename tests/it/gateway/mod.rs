@@ -102,9 +102,9 @@ impl Server {
     }
 
     /// An instance of the workshop; its uid.
-    fn instance(&self, name: &str) -> String {
+    async fn instance(&self, name: &str) -> String {
         let request = serde_json::from_value(json!({ "template": "first", "name": name, "owner": name })).unwrap();
-        self.workspaces.create(&request).unwrap().remove(0).uid
+        self.workspaces.create(&request).await.unwrap().remove(0).uid
     }
 
     /// A Unix socket that stands for the workspace of this instance.

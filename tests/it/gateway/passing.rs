@@ -19,7 +19,7 @@ use super::*;
 #[tokio::test]
 async fn an_event_arrives_before_the_stream_ends() {
     let server = Server::start().await;
-    let uid = server.instance("alice");
+    let uid = server.instance("alice").await;
     let (events, receiver) = mpsc::channel::<Event>(1);
     let receiver = Arc::new(tokio::sync::Mutex::new(Some(receiver)));
     let serve = async move || {
@@ -49,7 +49,7 @@ async fn a_large_body_flows_without_being_kept() {
     /// Sockets, and the buffers of four programs' ends.
     const UNDER_WAY: u64 = 16;
     let server = Server::start().await;
-    let uid = server.instance("alice");
+    let uid = server.instance("alice").await;
     let taken = Arc::new(AtomicU64::new(0));
     let count = async |State(taken): State<Arc<AtomicU64>>, request: Asked| {
         let mut body = request.into_body();
@@ -85,7 +85,7 @@ async fn a_large_body_flows_without_being_kept() {
 #[tokio::test]
 async fn a_websocket_is_passed_on_with_its_protocol() {
     let server = Server::start().await;
-    let uid = server.instance("alice");
+    let uid = server.instance("alice").await;
     let echo = async |upgrade: WebSocketUpgrade| {
         upgrade.protocols(["workshop.tty.v1"]).on_upgrade(async |mut socket| {
             while let Some(Ok(message)) = socket.recv().await {
@@ -129,7 +129,7 @@ async fn a_websocket_is_passed_on_with_its_protocol() {
 #[tokio::test]
 async fn the_workspace_is_shown_its_own_token_and_no_cookie() {
     let server = Server::start().await;
-    let uid = server.instance("alice");
+    let uid = server.instance("alice").await;
     let show = async |request: Asked| {
         let shown: BTreeMap<_, _> = names(request.headers());
         (([("etag", "\"v1\"")]), axum::Json(json!({ "path": request.uri().to_string(), "headers": shown })))
@@ -150,7 +150,8 @@ async fn the_workspace_is_shown_its_own_token_and_no_cookie() {
     sent.sort();
     assert_eq!(sent, ["authorization", "host", "if-match"]);
     let token = seen["headers"]["authorization"].as_str().unwrap().strip_prefix("Bearer ").unwrap();
-    let claims = server.workspaces.verify_key().verify(token, &uid, 0, jiff::Timestamp::now().as_second()).unwrap();
+    let claims =
+        server.workspaces.verify_key().unwrap().verify(token, &uid, 0, jiff::Timestamp::now().as_second()).unwrap();
     assert_eq!((claims.sub.as_str(), claims.role), ("alice", workshop::domain::token::Role::Learner));
     assert_eq!(answer.header("etag"), Some("\"v1\""));
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
@@ -160,7 +161,7 @@ async fn the_workspace_is_shown_its_own_token_and_no_cookie() {
 #[tokio::test]
 async fn pages_come_from_the_gateway_and_are_not_sent_twice() {
     let server = Server::start().await;
-    let uid = server.instance("alice");
+    let uid = server.instance("alice").await;
     server.serve(&uid, axum::Router::new().fallback(async || "never"));
     let cookie = server.owner_cookie();
     for path in ["/", "/w/alice/"] {
@@ -184,7 +185,7 @@ async fn pages_come_from_the_gateway_and_are_not_sent_twice() {
 #[tokio::test]
 async fn a_workspace_that_is_not_there_is_told_of_and_a_sleeping_one_wakes() {
     let server = Server::start().await;
-    let uid = server.instance("alice");
+    let uid = server.instance("alice").await;
     let cookie = server.owner_cookie();
     let headers = [("cookie", cookie.as_str())];
     let absent = server.get("/w/alice/api/v1/state", &headers).await;
@@ -194,7 +195,7 @@ async fn a_workspace_that_is_not_there_is_told_of_and_a_sleeping_one_wakes() {
     assert_eq!((dead.status.as_u16(), dead.code().as_str()), (503, "WorkspaceUnavailable"));
     server.workspaces.set_address(&uid, None);
 
-    let asleep = || {
+    let asleep = async || {
         let key = workshop::pipeline::workspace::key("alice");
         server
             .store
@@ -204,7 +205,7 @@ async fn a_workspace_that_is_not_there_is_told_of_and_a_sleeping_one_wakes() {
                 Ok::<_, workshop::adapters::store::Error>(())
             })
             .unwrap();
-        assert!(server.workspaces.get("alice").unwrap().unwrap().suspended);
+        assert!(server.workspaces.get("alice").await.unwrap().unwrap().suspended);
     };
     let spec_changed = |before: &Value| {
         let now = server.store.object(&workshop::pipeline::workspace::key("alice")).unwrap().unwrap().manifest;
@@ -219,7 +220,7 @@ async fn a_workspace_that_is_not_there_is_told_of_and_a_sleeping_one_wakes() {
         (Method::GET, "/w/alice/", true),
         (Method::POST, "/w/alice/gateway/v1/resume", true),
     ] {
-        asleep();
+        asleep().await;
         let before = manifest();
         let answer = server.ask(method.clone(), path, &headers, Body::empty()).await;
         if path.contains("/api/") {
@@ -247,7 +248,7 @@ async fn the_page_makes_workspaces_for_the_person_of_this_machine() {
 #[tokio::test]
 async fn changes_of_an_instance_are_streamed_from_the_gateway() {
     let server = Server::start().await;
-    server.instance("alice");
+    server.instance("alice").await;
     let cookie = server.owner_cookie();
     let headers = [("cookie", cookie.as_str())];
     let response = server.send(Method::GET, "/w/alice/gateway/v1/events", &headers, Body::empty()).await;

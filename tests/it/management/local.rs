@@ -15,7 +15,7 @@ use super::suite::{self, Target};
 const ARTIFACT: &[u8] = b"SQLite format 3\0, as far as this suite looks";
 
 /// Two instances that run, without anything that runs.
-fn arrange(state: &std::path::Path) -> (Workspaces, Vec<String>) {
+async fn arrange(state: &std::path::Path) -> (Workspaces, Vec<String>) {
     let digest = Digest::of(ARTIFACT);
     std::fs::create_dir_all(state.join("artifacts")).unwrap();
     std::fs::write(state.join("artifacts").join(format!("{}.db", digest.hex())), ARTIFACT).unwrap();
@@ -33,9 +33,10 @@ fn arrange(state: &std::path::Path) -> (Workspaces, Vec<String>) {
     let workspaces = Workspaces::open(Arc::clone(&store), state).unwrap();
     let now = jiff::Timestamp::now();
     let minutes = |minutes: i64| (now + jiff::SignedDuration::from_mins(minutes)).to_string();
-    let uids = ["ada", "bob"].map(|owner| {
+    let mut uids = Vec::new();
+    for owner in ["ada", "bob"] {
         let request = CreateRequest { template: "first".into(), owner: owner.into(), ..CreateRequest::default() };
-        let made = workspaces.create(&request).unwrap().remove(0);
+        let made = workspaces.create(&request).await.unwrap().remove(0);
         let status = json!({
             "phase": "Running", "currentStep": "one", "startedAt": minutes(-57), "expiresAt": minutes(3),
             "pinned": {
@@ -49,14 +50,14 @@ fn arrange(state: &std::path::Path) -> (Workspaces, Vec<String>) {
             Ok::<_, workshop::adapters::store::Error>(())
         });
         written.unwrap();
-        made.uid
-    });
-    (workspaces, uids.to_vec())
+        uids.push(made.uid);
+    }
+    (workspaces, uids)
 }
 
 async fn check(is_unix: bool) {
     let state = tempfile::tempdir().unwrap();
-    let (workspaces, uids) = arrange(state.path());
+    let (workspaces, uids) = arrange(state.path()).await;
     let router = routes(workspaces);
     let address = if is_unix {
         let path = state.path().join("api.sock");
