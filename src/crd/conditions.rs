@@ -116,6 +116,8 @@ reasons! {
     CrashLooping,
     /// The template of an instance is newer than what it runs.
     NewerRevision,
+    /// The namespace that an instance needs is there and is not its own.
+    NamespaceTaken,
     /// An object was created.
     Created,
     /// An object was changed.

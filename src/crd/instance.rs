@@ -260,6 +260,10 @@ pub struct Run {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::moment")]
     pub ready_at: Option<String>,
+    /// Where the gateway reaches its backend, `ADDRESS:PORT`; only while the phase is Running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub address: Option<String>,
 }
 
 /// Starts that failed in a row.

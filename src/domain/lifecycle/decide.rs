@@ -12,7 +12,7 @@ use super::{
     SleepCause, Start, Step, Wish, back_off, fingerprint, is_warning,
 };
 use crate::domain::management::Phase;
-use crate::domain::workspace::{LifecycleMode, Workspace, effective};
+use crate::domain::workspace::{LifecycleMode, Permit, Workspace, effective, refused_overrides};
 
 /// Everything that a decision depends on.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +21,8 @@ pub struct Inputs<'a> {
     pub wish: &'a Wish,
     /// What the spec has in place of the template's defaults, in the shape of workspace.yaml.
     pub overrides: Option<&'a serde_json::Value>,
+    /// What the template lets overrides loosen.
+    pub permit: Permit,
     /// The template as it is now, where workspaces can be made of it; else why not.
     pub template: Result<&'a Revision, &'a str>,
     /// What is known.
@@ -236,6 +238,12 @@ impl Turn<'_> {
         if self.record.restarts.as_ref().is_some_and(|restarts| restarts.fingerprint != print) {
             self.record.restarts = None;
         }
+        // What runs was allowed when it was started, and an edit of the spec takes nothing from a learner.
+        let is_known = self.inputs.record.run.as_ref().is_some_and(|run| run.fingerprint == print)
+            || matches!(seen, Seen::Running { fingerprint, .. } if *fingerprint == print);
+        if let (false, Some(why)) = (is_known, self.refusal(pin, settings)) {
+            return self.show(Phase::Failed, Reason::InvalidSpec, Some(why));
+        }
         let start = || Start {
             step: step.id.clone(),
             image: step.image(),
@@ -247,7 +255,7 @@ impl Turn<'_> {
             Seen::Running { fingerprint, is_ready: true, .. } if *fingerprint == print => {
                 self.runs(pin, step, &print, settings);
             }
-            Seen::Running { fingerprint, since, .. } if *fingerprint == print => {
+            Seen::Running { fingerprint, since, waits_for, .. } if *fingerprint == print => {
                 let due = later(*since, READY_WITHIN);
                 if due <= now {
                     let within = READY_WITHIN.as_secs();
@@ -255,6 +263,9 @@ impl Turn<'_> {
                 }
                 self.look_at(due);
                 self.under_way(step);
+                if let (Some(what), None) = (waits_for, &self.record.notice) {
+                    self.record.message = Some(format!("step \"{}\" starts: {what}", step.id));
+                }
             }
             Seen::Ended { fingerprint, reason } if *fingerprint == print => {
                 self.failed(pin, step, &print, reason, start);
@@ -270,6 +281,14 @@ impl Turn<'_> {
                 self.under_way(step);
             }
         }
+    }
+
+    /// Why the overrides go too far, if they do.
+    fn refusal(&self, pin: &Revision, settings: &Workspace) -> Option<String> {
+        self.inputs.overrides?;
+        let defaults = effective(&pin.defaults, None).ok()?;
+        let refused = refused_overrides(&defaults, settings, self.inputs.permit);
+        (!refused.is_empty()).then(|| format!("its overrides go beyond its template: {}", refused.join("; ")))
     }
 
     /// It is as wished.

@@ -175,6 +175,8 @@ pub enum Seen {
         is_ready: bool,
         /// Since when that is waited for.
         since: Timestamp,
+        /// What is waited for before it can even begin, such as a node or an image.
+        waits_for: Option<String>,
     },
     /// A container that ended, or could not be started.
     Ended {

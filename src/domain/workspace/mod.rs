@@ -3,9 +3,11 @@
 //! Every field has its default here and nowhere else. The serde form is the file's (camelCase), so that a template's
 //! `spec.defaults` reads like the file. Reading the file is in `parse`.
 
+mod allowed;
 mod effective;
 mod parse;
 
+pub use allowed::{PRIVATE, Permit, refused_overrides};
 pub use effective::{InvalidSettings, effective};
 pub use parse::{parse_workspace, read_overrides};
 

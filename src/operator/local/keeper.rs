@@ -21,8 +21,11 @@ use crate::domain::lifecycle::{Action, Decision, Inputs, Record, Revision, Seen,
 use crate::domain::management::Phase;
 use crate::domain::object::{Live, ObjectKey};
 use crate::domain::token::Role;
+use crate::domain::workspace::Permit;
 use crate::pipeline::upstream;
-use crate::pipeline::workspace::record::{overrides_of, read_instance, record_of, revision_of, wish_of, write_record};
+use crate::pipeline::workspace::record::{
+    overrides_of, permit_of, read_instance, record_of, revision_of, wish_of, write_record,
+};
 use crate::pipeline::workspace::{mark_deleted, template};
 
 /// The first pause between two questions whether a backend is ready; it doubles up to [`SLOWEST_PROBE`].
@@ -240,7 +243,9 @@ impl<R: Containers> Keeper<R> {
         let Some(found) = &self.container else { return Seen::Nothing };
         let fingerprint = found.generation_label.clone();
         match found.state {
-            FoundState::Running => Seen::Running { fingerprint, is_ready: self.is_ready, since: self.since },
+            FoundState::Running => {
+                Seen::Running { fingerprint, is_ready: self.is_ready, since: self.since, waits_for: None }
+            }
             // Somebody's start was cut off: no fault of the step's.
             FoundState::Created => Seen::Ended { fingerprint: String::new(), reason: String::new() },
             FoundState::Exited { code } => {
@@ -258,7 +263,7 @@ impl<R: Containers> Keeper<R> {
         let store = &self.shared.settings.store;
         let Some(live) = store.object(&self.key)?.filter(|live| live.uid == self.uid) else { return Ok(None) };
         let instance = read_instance(&live)?;
-        let template = self.template(&instance);
+        let (template, permit) = self.template(&instance);
         let template = template.as_ref().map_err(String::as_str);
         let decide_on = |instance: &WorkspaceInstance| {
             let record = instance.status.as_ref().map(record_of).unwrap_or_default();
@@ -266,6 +271,7 @@ impl<R: Containers> Keeper<R> {
             let decision = decide(Inputs {
                 wish: &wish_of(instance),
                 overrides: overrides.as_ref(),
+                permit,
                 template,
                 record: &record,
                 seen,
@@ -297,16 +303,19 @@ impl<R: Containers> Keeper<R> {
             .map_err(LookError::Store)
     }
 
-    fn template(&self, instance: &WorkspaceInstance) -> Result<Revision, String> {
+    fn template(&self, instance: &WorkspaceInstance) -> (Result<Revision, String>, Permit) {
         let workspaces = &self.shared.settings.workspaces;
         let id = &instance.spec.template_ref.name;
         match template(&self.shared.settings.store, id) {
-            Ok(Some(template)) => match workspaces.problem(&template) {
-                None => Ok(revision_of(&template)),
-                Some(problem) => Err(format!("its workshop \"{id}\" cannot be used: {problem}")),
-            },
-            Ok(None) => Err(format!("its workshop \"{id}\" is not there")),
-            Err(error) => Err(error.to_string()),
+            Ok(Some(template)) => {
+                let offer = match workspaces.problem(&template) {
+                    None => Ok(revision_of(&template)),
+                    Some(problem) => Err(format!("its workshop \"{id}\" cannot be used: {problem}")),
+                };
+                (offer, permit_of(&template))
+            }
+            Ok(None) => (Err(format!("its workshop \"{id}\" is not there")), Permit::default()),
+            Err(error) => (Err(error.to_string()), Permit::default()),
         }
     }
 

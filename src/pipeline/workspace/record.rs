@@ -10,6 +10,7 @@ use crate::crd::{WorkspaceInstance, WorkspaceInstanceStatus, WorkspaceTemplate, 
 use crate::domain::lifecycle::{Asleep, Reason, Record, Restarts, Revision, Run, SleepCause, Step, Wish};
 use crate::domain::management::Phase;
 use crate::domain::object::Live;
+use crate::domain::workspace::Permit;
 
 /// The instance in `live`.
 pub fn read_instance(live: &Live) -> Result<WorkspaceInstance, serde_json::Error> {
@@ -48,6 +49,14 @@ pub fn wish_of(instance: &WorkspaceInstance) -> Wish {
 #[must_use]
 pub fn overrides_of(instance: &WorkspaceInstance) -> Option<Value> {
     instance.spec.overrides.as_ref().and_then(|overrides| serde_json::to_value(overrides).ok())
+}
+
+/// What a template lets its instances loosen.
+#[must_use]
+pub fn permit_of(template: &WorkspaceTemplate) -> Permit {
+    let annotations = template.metadata.annotations.as_ref();
+    let text = annotations.and_then(|annotations| annotations.get(labels::ALLOW));
+    text.map(|text| Permit::parse(text)).unwrap_or_default()
 }
 
 /// What a template offers now.
@@ -159,7 +168,10 @@ pub fn write_record(record: &Record, status: &mut WorkspaceInstanceStatus, gener
             })
             .collect(),
     });
+    // The address is the Service's, which stays the same over all containers.
+    let address = status.run.take().and_then(|run| run.address);
     status.run = record.run.as_ref().map(|run| instance::Run {
+        address: address.clone(),
         step: run.step.clone(),
         fingerprint: run.fingerprint.clone(),
         artifact_digest: run.artifact.clone(),

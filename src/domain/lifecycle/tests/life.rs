@@ -241,11 +241,11 @@ fn what_runs_already_is_adopted_and_a_cut_off_start_is_made_again() {
     world.settle();
     let print = world.record.run.clone().unwrap().fingerprint;
     world.actions.clear();
-    world.seen = Seen::Running { fingerprint: print.clone(), is_ready: false, since: world.now };
+    world.seen = Seen::Running { fingerprint: print.clone(), is_ready: false, since: world.now, waits_for: None };
     world.settle().is(Phase::Running, "one", "");
     world.seen = Seen::Ended { fingerprint: String::new(), reason: String::new() };
     world.settle().is(Phase::Running, "one", "stop, start one");
-    world.seen = Seen::Running { fingerprint: "another".into(), is_ready: true, since: world.now };
+    world.seen = Seen::Running { fingerprint: "another".into(), is_ready: true, since: world.now, waits_for: None };
     world.settle().is(Phase::Running, "one", "stop, start one");
     // A record that was lost does not cost the learner the machine.
     world.record = Record { pin: world.record.pin.clone(), ..Record::default() };

@@ -70,6 +70,7 @@ impl World {
         decide(Inputs {
             wish: &self.wish,
             overrides: self.overrides.as_ref(),
+            permit: crate::domain::workspace::Permit::default(),
             template: self.template.as_ref().map_err(String::as_str),
             record: &self.record,
             seen: &self.seen,
@@ -101,7 +102,7 @@ impl World {
                 self.seen = if self.broken.contains(&start.step.as_str()) {
                     Seen::Ended { fingerprint, reason: "no such image".into() }
                 } else {
-                    Seen::Running { fingerprint, is_ready: false, since: self.now }
+                    Seen::Running { fingerprint, is_ready: false, since: self.now, waits_for: None }
                 };
                 format!("start {}", start.step)
             }
