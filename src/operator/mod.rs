@@ -2,4 +2,5 @@
 //!
 //! It decides nothing about what a repository holds; that is the controller's.
 
+pub mod cluster;
 pub mod local;

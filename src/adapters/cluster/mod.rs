@@ -2,6 +2,7 @@
 //!
 //! Says what exists and carries out single requests; what should exist is decided by the plan.
 
+mod around;
 mod config_maps;
 mod error;
 mod events;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+pub use around::{NamespaceEvent, Part};
 pub use config_maps::ConfigMap;
 pub use error::{Cause, Error};
 pub use events::Severity;

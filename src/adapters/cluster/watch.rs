@@ -128,7 +128,7 @@ impl Cluster {
 }
 
 /// The same wait before each new start: a cluster that comes back, or gets our kinds, is noticed soon.
-struct Again;
+pub(super) struct Again;
 
 impl Iterator for Again {
     type Item = Duration;

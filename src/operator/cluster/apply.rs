@@ -1,0 +1,238 @@
+//! Fourth beat: what a decision asks for, made so in the cluster. It decides nothing.
+//!
+//! The Deployment comes last and carries the identity of what was applied before it: where that is the same, a step
+//! switch is one request.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+
+use super::build::{
+    Carried, NAME, Secrets, Subject, Workload, artifact_name, build_artifact, build_deployment, build_namespace,
+    build_surroundings, surroundings_digest,
+};
+use super::look::{Found, Look, Stop, is_leaving, is_own, key_of};
+use super::outcome::Problem;
+use crate::adapters::cluster::{self, Part};
+use crate::crd::conditions::Reason;
+use crate::crd::{WorkspaceInstance, WorkspaceTemplate};
+use crate::domain::lifecycle::Start;
+use crate::domain::object::{Kind, ObjectKey};
+use crate::domain::token::{Claims, Role};
+use crate::pipeline::sync::artifact_path;
+use crate::pipeline::workspace::record::moment_text;
+
+/// How long a workspace's own token is valid.
+const TOKEN_SPAN: i64 = 366 * 24 * 3600;
+/// How long the authoriser may take to notice a new binding.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The first pause before a request is tried again for that.
+const FIRST: Duration = Duration::from_millis(20);
+
+impl Look {
+    /// Makes sure that the namespace is there and ours, and that the operator may work in it.
+    async fn enter(&self, subject: &Subject) -> Result<(), Stop> {
+        let (cluster, room) = (&self.shared.settings.cluster, subject.room());
+        let [namespace, _] = build_namespace(subject, &self.shared.around);
+        if !cluster.create_part(Part::Namespace, "", &namespace.manifest).await? {
+            match cluster.read_namespace(&room).await? {
+                Some(there) if !is_own(&there, &self.uid) => return Err(taken(&there, &room).into()),
+                Some(there) if is_leaving(&there) => {
+                    let why = format!("its namespace \"{room}\" is being removed; a new one is made after that");
+                    return Err(Problem::waiting(Reason::Progressing, why).into());
+                }
+                Some(_) => {}
+                None => return Err(Problem::waiting(Reason::Progressing, "its namespace went away").into()),
+            }
+        }
+        self.bind(subject).await.map(drop)
+    }
+
+    /// Binds the operator's role in the namespace; false where that was so already.
+    pub(super) async fn bind(&self, subject: &Subject) -> Result<bool, Stop> {
+        let [_, binding] = build_namespace(subject, &self.shared.around);
+        match self.shared.settings.cluster.create_part(Part::RoleBinding, &subject.room(), &binding.manifest).await {
+            Ok(is_new) => Ok(is_new),
+            // A user with rights of its own needs no role; one without is told by the next request.
+            Err(cluster::Error::Forbidden { .. } | cluster::Error::Missing { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Applies what a start needs.
+    pub(super) async fn start(
+        &self,
+        subject: &Subject,
+        found: &Found,
+        start: &Start,
+        since: Timestamp,
+        template: Option<&WorkspaceTemplate>,
+    ) -> Result<(), Stop> {
+        let (settings, around, room) = (&self.shared.settings, &self.shared.around, subject.room());
+        let made = found.made.clone().unwrap_or_default();
+        let pull = template.and_then(|template| template.spec.image_pull_secret.as_ref());
+        let has_pull = if template.is_some() { pull.is_some() } else { made.has_pull };
+        let artifact = artifact_name(&start.artifact);
+        let digest = surroundings_digest(subject, around, start, has_pull);
+        let identity = |way: &str| format!("{digest}.{artifact}.{way}");
+        let known = ["carried", "fetched"].into_iter().find(|way| made.surroundings == identity(way));
+        let way = match known {
+            Some(way) => way,
+            None => {
+                if found.made.is_none() {
+                    self.enter(subject).await?;
+                }
+                let secrets = Secrets {
+                    token: self.token(),
+                    pull: match pull {
+                        Some(pull) => Some(self.read_pull_secret(&pull.namespace, &pull.name).await?),
+                        None => None,
+                    },
+                };
+                for object in build_surroundings(subject, around, start, &secrets) {
+                    self.patiently(|| settings.cluster.apply_part(object.part, &room, &object.manifest)).await?;
+                }
+                if self.carry(subject, &start.artifact).await? { "carried" } else { "fetched" }
+            }
+        };
+        let workload = Workload {
+            subject,
+            around,
+            start,
+            attempt: &moment_text(since),
+            surroundings: &identity(way),
+            is_carried: way == "carried",
+            has_pull,
+        };
+        let deployment = build_deployment(&workload);
+        self.patiently(|| settings.cluster.apply_part(Part::Deployment, &room, &deployment)).await?;
+        if let Some(old) = made.artifact.filter(|old| *old != artifact) {
+            settings.cluster.delete_part(Part::ConfigMap, &room, &old, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the artifact beside the pod; false where the backend has to fetch it.
+    async fn carry(&self, subject: &Subject, digest: &str) -> Result<bool, Stop> {
+        let (settings, room) = (&self.shared.settings, subject.room());
+        let parsed = digest.parse().ok().map(|parsed| artifact_path(&settings.state, parsed));
+        let read = match &parsed {
+            Some(path) => tokio::fs::read(path).await.ok(),
+            None => None,
+        };
+        let Some(bytes) = read else {
+            let map = artifact_name(digest);
+            if self.patiently(|| settings.cluster.has_part(Part::ConfigMap, &room, &map)).await? {
+                return Ok(true);
+            }
+            let why = format!("its artifact {digest} is not in the controller's state directory; a sync brings it");
+            return Err(Problem::outside(Reason::TemplateUnusable, why).into());
+        };
+        let (owner, name) = (subject.clone(), digest.to_owned());
+        let built = tokio::task::spawn_blocking(move || build_artifact(&owner, &name, &bytes)).await;
+        let carried = match built {
+            Ok(Ok(carried)) => carried,
+            Ok(Err(error)) => return Err(Problem::outside(Reason::LocalFailure, error.to_string()).into()),
+            Err(error) => return Err(Problem::outside(Reason::LocalFailure, error.to_string()).into()),
+        };
+        match carried {
+            Carried::ConfigMap(map) => {
+                self.patiently(|| settings.cluster.create_part(Part::ConfigMap, &room, &map)).await?;
+                Ok(true)
+            }
+            Carried::Fetched if settings.management_url.is_none() => {
+                let why =
+                    "its artifact is larger than a ConfigMap may be, and without --management-url nothing can fetch it";
+                Err(Problem::person(Reason::Unsupported, why).into())
+            }
+            Carried::Fetched => Ok(false),
+        }
+    }
+
+    async fn read_pull_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<std::collections::BTreeMap<String, Vec<u8>>, Stop> {
+        let unusable = |why: String| Stop::Problem(Problem::outside(Reason::SecretUnusable, why));
+        match self.shared.settings.cluster.read_secret(namespace, name).await {
+            Ok(Some(entries)) => Ok(entries),
+            Ok(None) => Err(unusable(format!("the Secret \"{namespace}/{name}\" to pull images with is not there"))),
+            Err(error @ cluster::Error::Forbidden { .. }) => Err(unusable(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends what runs: all of it where the instance is deleted, else its pods.
+    pub(super) async fn stop(
+        &self,
+        instance: &WorkspaceInstance,
+        subject: &Subject,
+        found: &Found,
+    ) -> Result<(), Stop> {
+        let (cluster, room) = (&self.shared.settings.cluster, subject.room());
+        if instance.metadata.deletion_timestamp.is_none() {
+            cluster.scale_deployment(&room, NAME, 0).await?;
+            return Ok(());
+        }
+        let Some(namespace) = found.namespace.as_ref().filter(|namespace| !is_leaving(namespace)) else {
+            return Ok(());
+        };
+        match cluster.delete_part(Part::Namespace, "", &room, namespace.metadata.uid.as_deref()).await {
+            // It is another one by now, or somebody else deletes it too: the next look sees.
+            Ok(()) | Err(cluster::Error::Stale { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes the instance itself.
+    pub(super) async fn delete(&self, instance: &WorkspaceInstance) -> Result<(), Stop> {
+        let (namespace, name) = key_of(instance);
+        let key =
+            ObjectKey { kind: Kind::WorkspaceInstance, namespace: Some(namespace.to_owned()), name: name.to_owned() };
+        Ok(self.shared.settings.cluster.delete(&key, &self.uid).await?)
+    }
+
+    /// The workspace's own token.
+    fn token(&self) -> String {
+        let now = Timestamp::now().as_second();
+        self.shared.settings.key.sign(&Claims {
+            aud: self.uid.clone(),
+            sub: "workspace".to_owned(),
+            role: Role::Workspace,
+            generation: 0,
+            iat: now,
+            exp: now.saturating_add(TOKEN_SPAN),
+        })
+    }
+
+    /// Tries again for a while where a right is missing: the binding that gives it may be new.
+    async fn patiently<T, F>(&self, request: impl Fn() -> F) -> Result<T, Stop>
+    where
+        F: Future<Output = Result<T, cluster::Error>>,
+    {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        let mut pause = FIRST;
+        loop {
+            match request().await {
+                Err(cluster::Error::Forbidden { .. }) if tokio::time::Instant::now() + pause < until => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+                Err(error) => return Err(error.into()),
+                Ok(answer) => return Ok(answer),
+            }
+        }
+    }
+}
+
+/// A namespace that is in the way.
+pub(super) fn taken(namespace: &Namespace, room: &str) -> Problem {
+    if is_leaving(namespace) {
+        let why = format!("it waits for the namespace \"{room}\" of its predecessor to go away");
+        return Problem::waiting(Reason::Progressing, why);
+    }
+    let why = format!("the namespace \"{room}\" that it needs belongs to somebody else and is left alone");
+    Problem::person(Reason::NamespaceTaken, why)
+}

@@ -1,0 +1,80 @@
+//! The operator of a cluster: makes namespaces, policies, pods and services of instances, and keeps them right.
+//!
+//! A look at one instance has five beats (`look`): dereference, validate, build, apply, status. What a failure leads to
+//! is decided in `outcome` alone, what is due when in `engine`, what the life of an instance is in `domain::lifecycle`.
+
+mod apply;
+pub mod build;
+mod engine;
+mod look;
+mod metrics;
+mod outcome;
+mod seen;
+mod status;
+mod templates;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use metrics::Metrics;
+
+use crate::adapters::cluster::{Cluster, Mirror};
+use crate::domain::token::SigningKey;
+use build::Surroundings;
+
+/// What the operator works with.
+pub struct Settings {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Its instances and templates.
+    pub mirror: Mirror,
+    /// The state directory, for artifacts.
+    pub state: PathBuf,
+    /// The key that signs workspaces' own tokens.
+    pub key: Arc<SigningKey>,
+    /// The management API as pods reach it; none: backends run alone.
+    pub management_url: Option<String>,
+    /// The gateway as people reach it, without a slash at the end.
+    pub gateway_url: Option<String>,
+    /// Pods get user namespaces of their own.
+    pub user_namespaces: bool,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What all looks share.
+struct Shared {
+    settings: Arc<Settings>,
+    around: Surroundings,
+}
+
+/// Keeps workspaces as instances ask until `stop` is cancelled; what runs goes on then.
+pub async fn run(settings: Arc<Settings>, stop: CancellationToken) {
+    let Some(operator) = own_name(&settings.cluster, &stop).await else { return };
+    let around = Surroundings {
+        management_url: settings.management_url.clone(),
+        verify_key: settings.key.verify_key().to_string(),
+        system: settings.cluster.namespace().to_owned(),
+        operator,
+        user_namespaces: settings.user_namespaces,
+    };
+    let shared = Arc::new(Shared { settings, around });
+    tokio::join!(engine::run(Arc::clone(&shared), stop.clone()), templates::run(shared, stop));
+}
+
+/// Who this program is, for the role bindings it makes; asked until the API server answers.
+async fn own_name(cluster: &Cluster, stop: &CancellationToken) -> Option<String> {
+    loop {
+        match cluster.read_own_name().await {
+            Ok(name) => return Some(name),
+            Err(error) => tracing::warn!(%error, "waiting to know who this program is to the API server"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+            () = stop.cancelled() => return None,
+        }
+    }
+}
