@@ -6,9 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Context, Exit, Failure};
 use crate::adapters::cluster::Cluster;
-use crate::controller::{self, Options};
+use crate::controller::{self, Beside, Options};
+use crate::operator::cluster as operator;
 use crate::pipeline::platform::{Platform, PlatformError};
 
 /// Flags of `workshop controller`.
@@ -26,6 +29,15 @@ pub struct Args {
     /// How many repositories are brought in at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
+    /// Address of the management API as pods reach it [default: none, their backends run alone]
+    #[arg(long, value_name = "URL")]
+    management_url: Option<String>,
+    /// Address of the gateway as people reach it
+    #[arg(long, value_name = "URL")]
+    gateway_url: Option<String>,
+    /// Give pods user namespaces of their own, which old runtimes refuse
+    #[arg(long)]
+    user_namespaces: bool,
 }
 
 /// Runs `workshop controller` until SIGTERM or Ctrl-C.
@@ -44,6 +56,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         }
         Err(error) => return Err(Failure::from_error(Exit::Usage, error)),
     };
+    let stop = super::stopping();
     // Kubernetes sets it in every pod.
     let is_in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     let options = Options {
@@ -53,8 +66,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         allow_commands: args.allow_commands || !is_in_pod,
         docker_credentials: !is_in_pod,
         concurrency: args.concurrency.into(),
+        beside: Some(operate(&cluster, &args, context, &stop).await?),
     };
-    let stop = super::stopping();
     let (server, namespace) = (cluster.server().to_owned(), cluster.namespace().to_owned());
     let printer = context.printer.clone();
     let started = move |address: SocketAddr| {
@@ -66,4 +79,32 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         .await
         .map_err(|error| Failure::from_error(Exit::Outside, error))?;
     Ok(Exit::Done)
+}
+
+/// The operator, as work that goes on while this process leads.
+async fn operate(
+    cluster: &Cluster,
+    args: &Args,
+    context: &Context,
+    stop: &CancellationToken,
+) -> Result<Beside, Failure> {
+    let keys = cluster
+        .read_or_make_keys(cluster.namespace())
+        .await
+        .map_err(|error| Failure::from_error(Exit::Outside, error))?;
+    let (mirror, metrics) = (cluster.mirror(stop.clone()), Arc::new(operator::Metrics::default()));
+    let settings = Arc::new(operator::Settings {
+        cluster: cluster.clone(),
+        mirror: mirror.clone(),
+        state: context.state.clone(),
+        key: Arc::new(keys.signing),
+        management_url: args.management_url.clone(),
+        gateway_url: args.gateway_url.clone(),
+        user_namespaces: args.user_namespaces,
+        metrics: Arc::clone(&metrics),
+    });
+    Ok(Beside {
+        work: Arc::new(move |lost| Box::pin(operator::run(Arc::clone(&settings), lost))),
+        metrics: Arc::new(move || metrics.render(&mirror)),
+    })
 }

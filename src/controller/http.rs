@@ -54,5 +54,9 @@ async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render())
+    let mut text = shared.metrics.render();
+    if let Some(beside) = &shared.options.beside {
+        text.push_str(&(beside.metrics)());
+    }
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::cluster::{self, Cluster};
@@ -39,6 +40,17 @@ pub struct Options {
     pub docker_credentials: bool,
     /// How many repositories are brought in at once.
     pub concurrency: usize,
+    /// What else is done while this process leads.
+    pub beside: Option<Beside>,
+}
+
+/// Work of another front that goes on only while this process leads, and what it counts.
+#[derive(Clone)]
+pub struct Beside {
+    /// Works until the token is cancelled, then ends by itself.
+    pub work: Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>,
+    /// Its metrics as Prometheus text.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 /// Why the controller cannot run.
@@ -95,7 +107,18 @@ pub async fn run(
     let shared = Arc::new(Shared { cluster, store, options, metrics: metrics::Metrics::default(), permits });
     let (address, serving) = http::serve(Arc::clone(&shared)).await?;
     started(address);
-    let led = leader::lead(&shared, state.identity(), &stop, |lost| supervisor::supervise(Arc::clone(&shared), lost));
+    let led = leader::lead(&shared, state.identity(), &stop, |lost| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let beside = shared.options.beside.clone();
+            let other = async {
+                if let Some(beside) = beside {
+                    (beside.work)(lost.clone()).await;
+                }
+            };
+            tokio::join!(supervisor::supervise(Arc::clone(&shared), lost.clone()), other);
+        }
+    });
     let result = led.await;
     serving.abort();
     result
