@@ -14,6 +14,7 @@ use super::build::{
 };
 use super::look::{Found, Look, Stop, is_leaving, is_own, key_of};
 use super::outcome::Problem;
+use super::seen::made_of;
 use crate::adapters::cluster::{self, Part};
 use crate::crd::conditions::Reason;
 use crate::crd::{WorkspaceInstance, WorkspaceTemplate};
@@ -70,7 +71,18 @@ impl Look {
         template: Option<&WorkspaceTemplate>,
     ) -> Result<(), Stop> {
         let (settings, around, room) = (&self.shared.settings, &self.shared.around, subject.room());
-        let made = found.made.clone().unwrap_or_default();
+        // What was remembered of a calm instance does not say what it was made of.
+        let made = match &found.made {
+            Some(made) => Some(made.clone()),
+            None => match settings.cluster.read_deployment(&room, NAME).await {
+                Ok(deployment) => deployment.as_ref().map(made_of),
+                // Its namespace is not there yet, and with it no rights.
+                Err(cluster::Error::Forbidden { .. }) => None,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let is_new = made.is_none();
+        let made = made.unwrap_or_default();
         let pull = template.and_then(|template| template.spec.image_pull_secret.as_ref());
         let has_pull = if template.is_some() { pull.is_some() } else { made.has_pull };
         let artifact = artifact_name(&start.artifact);
@@ -80,7 +92,7 @@ impl Look {
         let way = match known {
             Some(way) => way,
             None => {
-                if found.made.is_none() {
+                if is_new {
                     self.enter(subject).await?;
                 }
                 let secrets = Secrets {

@@ -2,52 +2,55 @@
 //!
 //! Changes that come together are counted once; nothing is written that says what is said already.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::look::problem_of;
-use crate::adapters::cluster::Changed;
 use crate::crd::conditions::{self, READY, RECONCILING, Reason};
 use crate::crd::instance::Phase;
 use crate::crd::template::InstanceCounts;
 use crate::crd::{WorkspaceTemplate, WorkspaceTemplateStatus};
 
-/// Changes that come closer together are written once.
-const GATHER: Duration = Duration::from_secs(2);
+/// Changes that come closer together than this are looked at once.
+const GATHER: Duration = Duration::from_millis(500);
+/// Instances are counted at most this often: a class that comes and goes is not a write for each of them.
+const COUNT: Duration = Duration::from_secs(10);
 /// Whether artifacts came is looked at this often.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// Keeps the status of all templates until `stop` is cancelled.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut changes = shared.settings.mirror.subscribe();
+    let mut counted: Option<Instant> = None;
     loop {
+        let wait = counted.map_or(GATHER, |counted| (counted + COUNT).saturating_duration_since(Instant::now()));
         tokio::select! {
             () = stop.cancelled() => return,
             changed = changes.recv() => if changed.is_none() { return },
-            () = tokio::time::sleep(AGAIN) => {}
+            () = tokio::time::sleep(AGAIN.min(wait.max(GATHER))) => {}
         }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(GATHER) => {}
         }
-        let mut dirty = BTreeSet::new();
-        while let Ok(changed) = changes.try_recv() {
-            if let Changed::Template(name) = changed {
-                dirty.insert(name);
-            }
+        while changes.try_recv().is_ok() {}
+        if !shared.settings.mirror.is_listed() {
+            continue;
         }
-        if shared.settings.mirror.is_listed() {
-            look(&shared).await;
+        let is_due = counted.is_none_or(|counted| counted.elapsed() >= COUNT);
+        look(&shared, is_due).await;
+        if is_due {
+            counted = Some(Instant::now());
         }
     }
 }
 
-async fn look(shared: &Shared) {
+async fn look(shared: &Shared, is_counted: bool) {
     let mut counts: BTreeMap<String, InstanceCounts> = BTreeMap::new();
     for instance in shared.settings.mirror.instances() {
         let count = counts.entry(instance.spec.template_ref.name.clone()).or_default();
@@ -61,7 +64,10 @@ async fn look(shared: &Shared) {
     for template in shared.settings.mirror.templates() {
         let name = template.metadata.name.clone().unwrap_or_default();
         let old = template.status.clone().unwrap_or_default();
-        let count = counts.get(&name).copied().unwrap_or_default();
+        let count = match old.instances.filter(|_| !is_counted) {
+            Some(known) => known,
+            None => counts.get(&name).copied().unwrap_or_default(),
+        };
         let new = build(&old, &template, problem_of(shared, &template).as_deref(), count, Timestamp::now());
         if new == old {
             continue;
