@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
+use super::fronts::{FrontFlags, Fronts};
 use super::{Context, Exit, Failure};
 use crate::adapters::cluster::Cluster;
 use crate::controller::{self, Beside, Options};
@@ -29,12 +28,8 @@ pub struct Args {
     /// How many repositories are brought in at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
-    /// Address of the management API as pods reach it [default: none, their backends run alone]
-    #[arg(long, value_name = "URL")]
-    management_url: Option<String>,
-    /// Address of the gateway as people reach it
-    #[arg(long, value_name = "URL")]
-    gateway_url: Option<String>,
+    #[command(flatten)]
+    fronts: FrontFlags,
     /// Give pods user namespaces of their own, which old runtimes refuse
     #[arg(long)]
     user_namespaces: bool,
@@ -59,6 +54,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let stop = super::stopping();
     // Kubernetes sets it in every pod.
     let is_in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let fronts = Fronts::start(&cluster, &args.fronts, &context.state, is_in_pod, &stop).await?;
     let options = Options {
         state: context.state.clone(),
         listen: args.listen,
@@ -66,45 +62,37 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         allow_commands: args.allow_commands || !is_in_pod,
         docker_credentials: !is_in_pod,
         concurrency: args.concurrency.into(),
-        beside: Some(operate(&cluster, &args, context, &stop).await?),
+        beside: Some(operate(&cluster, &fronts, args.user_namespaces, context)),
     };
     let (server, namespace) = (cluster.server().to_owned(), cluster.namespace().to_owned());
-    let printer = context.printer.clone();
+    let (printer, gateway, management) = (context.printer.clone(), fronts.gateway.url(), fronts.management);
     let started = move |address: SocketAddr| {
         printer.talk(&format!(
-            "following the repositories of {server} with the lease in namespace \"{namespace}\"; health and metrics on http://{address}"
+            "following the repositories of {server} with the lease in namespace \"{namespace}\"; health and metrics on http://{address}, the gateway on {gateway}, the management API on {management}"
         ));
     };
-    controller::run(cluster, options, stop, started)
-        .await
-        .map_err(|error| Failure::from_error(Exit::Outside, error))?;
+    let ended = controller::run(cluster, options, stop.clone(), started).await;
+    stop.cancel();
+    fronts.end().await;
+    ended.map_err(|error| Failure::from_error(Exit::Outside, error))?;
     Ok(Exit::Done)
 }
 
 /// The operator, as work that goes on while this process leads.
-async fn operate(
-    cluster: &Cluster,
-    args: &Args,
-    context: &Context,
-    stop: &CancellationToken,
-) -> Result<Beside, Failure> {
-    let keys = cluster
-        .read_or_make_keys(cluster.namespace())
-        .await
-        .map_err(|error| Failure::from_error(Exit::Outside, error))?;
-    let (mirror, metrics) = (cluster.mirror(stop.clone()), Arc::new(operator::Metrics::default()));
+fn operate(cluster: &Cluster, fronts: &Fronts, user_namespaces: bool, context: &Context) -> Beside {
+    let (mirror, metrics) = (fronts.mirror.clone(), Arc::new(operator::Metrics::default()));
     let settings = Arc::new(operator::Settings {
         cluster: cluster.clone(),
         mirror: mirror.clone(),
         state: context.state.clone(),
-        key: Arc::new(keys.signing),
-        management_url: args.management_url.clone(),
-        gateway_url: args.gateway_url.clone(),
-        user_namespaces: args.user_namespaces,
+        key: Arc::new(fronts.key.clone()),
+        management_url: fronts.management_url.clone(),
+        gateway_url: Some(fronts.gateway.url().trim_end_matches('/').to_owned()),
+        user_namespaces,
         metrics: Arc::clone(&metrics),
     });
-    Ok(Beside {
+    Beside {
         work: Arc::new(move |lost| Box::pin(operator::run(Arc::clone(&settings), lost))),
         metrics: Arc::new(move || metrics.render(&mirror)),
-    })
+    }
 }

@@ -12,6 +12,7 @@ pub mod diff;
 pub mod export;
 pub mod failure;
 pub mod fmt;
+pub mod fronts;
 pub mod get;
 pub mod image;
 pub mod import;

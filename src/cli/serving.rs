@@ -131,7 +131,7 @@ impl Serving {
 }
 
 /// Lets this program have more files open than a shell gives it; where that is refused, it goes on with those.
-fn raise_open_files() {
+pub(super) fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));

@@ -94,6 +94,7 @@ pub enum TokenError {
 }
 
 /// A private Ed25519 key.
+#[derive(Clone)]
 pub struct SigningKey {
     pkcs8: Vec<u8>,
     public: [u8; 32],

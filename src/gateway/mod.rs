@@ -16,6 +16,7 @@ pub mod server;
 pub mod socket;
 mod workspace;
 
+pub use access::TOKEN_TIME;
 pub use guard::{Place, PublicUrl};
 pub use owner_key::{OwnerKey, OwnerKeyError};
 pub use server::{Gateway, Settings};

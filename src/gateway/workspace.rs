@@ -80,9 +80,18 @@ fn verify(gateway: &Gateway, view: &InstanceView, token: &str) -> Option<Claims>
     key.verify(token, &view.uid, 0, now()).ok().filter(|claims| claims.role != Role::Workspace)
 }
 
+/// The instance that is below `/w/<name>/`: one that has another reference is somewhere else.
+async fn find(gateway: &Gateway, name: &str) -> Result<Option<InstanceView>, Refusal> {
+    if !is_name(name) {
+        return Ok(None);
+    }
+    let found = gateway.workspaces().get(name).await.map_err(control::refusal)?;
+    Ok(found.filter(|view| view.reference == name))
+}
+
 /// Lets the bearer of a token of this instance in, and the owner into all. Others learn not even whether it exists.
 async fn admit(gateway: &Gateway, name: &str, headers: &HeaderMap) -> Result<Admitted, Refusal> {
-    let view = if is_name(name) { gateway.workspaces().get(name).await.map_err(control::refusal)? } else { None };
+    let view = find(gateway, name).await?;
     let is_owner = is_owner(gateway, headers);
     let Some(view) = view else {
         return Err(if is_owner { Refusal::no_such_instance(name) } else { Refusal::unauthorized() });
@@ -140,7 +149,7 @@ pub async fn session(
         return home::open(&gateway, &headers, key);
     }
     let name = name_of(&names);
-    let view = if is_name(name) { gateway.workspaces().get(name).await.map_err(control::refusal)? } else { None };
+    let view = find(&gateway, name).await?;
     let token = secret.token.unwrap_or_default();
     let claims = view.and_then(|view| verify(&gateway, &view, &token)).ok_or_else(Refusal::unauthorized)?;
     let lasts = Duration::from_secs(u64::try_from(claims.exp.saturating_sub(now())).unwrap_or(0));
@@ -165,7 +174,15 @@ pub async fn api(State(gateway): Shared, Path(names): Names, request: Request) -
         return Err(absent(&admitted.view));
     };
     let passage = Passage { address: &address, token: &admitted.token, stop: gateway.settings().stop.clone() };
-    let response = proxy::pass(passage, request).await.unwrap_or_else(IntoResponse::into_response);
+    let response = match proxy::pass(passage, request).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            if refusal.code == proxy::UNREACHABLE {
+                gateway.workspaces().nudge(&admitted.view.uid);
+            }
+            refusal.into_response()
+        }
+    };
     Ok(admitted.answer(response))
 }
 

@@ -32,3 +32,4 @@ mod runtime;
 mod spine;
 mod support;
 mod sync;
+mod workspace_cluster;

@@ -93,8 +93,8 @@ for (const scheme of ['light', 'dark']) {
     mock.status[0].status = 'completed';
     mock.at = 1;
     mock.extra = [
-      { ...mock.instance(), uid: 'b', name: 'bruno', phase: 'Suspended', suspended: true, step: 'tidy-up', progress: { completed: 2, total: 6 }, lastActivityAt: new Date(Date.now() - 9e6).toISOString() },
-      { ...mock.instance(), uid: 'c', name: 'carla', template: 'users', phase: 'Failed', message: 'the image of step 2 could not be started: exec format error', progress: { completed: 1, total: 6 }, lastActivityAt: null, expiresAt: null },
+      { ...mock.instance(), uid: 'b', name: 'bruno', reference: 'bruno', phase: 'Suspended', suspended: true, step: 'tidy-up', progress: { completed: 2, total: 6 }, lastActivityAt: new Date(Date.now() - 9e6).toISOString() },
+      { ...mock.instance(), uid: 'c', name: 'carla', reference: 'carla', template: 'users', phase: 'Failed', message: 'the image of step 2 could not be started: exec format error', progress: { completed: 1, total: 6 }, lastActivityAt: null, expiresAt: null },
     ];
     await page.goto(`${address}/#key=${KEY}`);
     await page.getByText('Go on with').waitFor();

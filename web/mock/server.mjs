@@ -114,7 +114,7 @@ export class Mock {
   }
   instance() {
     return {
-      uid: 'uid-ada', namespace: 'default', name: 'ada', template: 'first-steps', owner: null, step: STEPS[this.at].id, steps: STEPS.map(({ id, title }) => ({ id, title })), phase: this.phase,
+      uid: 'uid-ada', namespace: 'default', name: 'ada', reference: 'ada', template: 'first-steps', owner: null, step: STEPS[this.at].id, steps: STEPS.map(({ id, title }) => ({ id, title })), phase: this.phase,
       message: this.message, startedAt: iso(this.expires - 3_600_000), expiresAt: iso(this.expires), warning: this.warning, lastActivityAt: iso(Date.now() - 90_000), suspended: this.phase === 'Suspended', hold: false,
       updateAvailable: false, progress: { completed: this.status.filter((each) => each.status === 'completed').length, total: STEPS.length }, url: '/w/ada/',
     };

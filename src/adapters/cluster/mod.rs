@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod instances;
 mod lease;
+mod logs;
 mod mirror;
 mod objects;
 mod repositories;

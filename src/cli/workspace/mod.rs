@@ -2,6 +2,7 @@
 //!
 //! Flags and output; the way to the objects is in `way`.
 
+mod in_cluster;
 mod table;
 mod way;
 
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Exit, Failure};
 use crate::domain::duration::Duration;
+use crate::gateway::PublicUrl;
 use way::Way;
 
 pub use way::failure;
@@ -16,6 +18,9 @@ pub use way::failure;
 /// Flags of `workshop workspace`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Those of the cluster of the kubeconfig instead of this machine's
+    #[arg(long, global = true)]
+    cluster: bool,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -28,6 +33,9 @@ enum Verb {
         /// Only those of this workshop
         #[arg(long, value_name = "ID")]
         workshop: Option<String>,
+        /// Those of all namespaces of a cluster
+        #[arg(short = 'A', long)]
+        all_namespaces: bool,
     },
     /// Make workspaces of a workshop
     Create(Create),
@@ -83,12 +91,25 @@ enum Verb {
     },
     /// Print the address that opens a workspace; it holds a token, so keep it to yourself
     Open {
-        /// Its name
-        name: String,
+        /// Its name; none prints the address that opens all of a cluster
+        name: Option<String>,
         /// Open it in the browser as well
         #[arg(long)]
         browser: bool,
+        #[command(flatten)]
+        flags: OpenFlags,
     },
+}
+
+/// What is asked of a cluster to open something there.
+#[derive(Debug, Clone, clap::Args)]
+struct OpenFlags {
+    /// The controller's namespace, in which its keys are
+    #[arg(long, value_name = "NAME", env = "WORKSHOP_SYSTEM_NAMESPACE", default_value = "workshop-system")]
+    system_namespace: String,
+    /// The gateway's address [default: what the workspace's status says]
+    #[arg(long, value_name = "URL")]
+    gateway_url: Option<PublicUrl>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -132,15 +153,20 @@ pub fn person() -> String {
 /// Runs `workshop workspace`.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let printer = &context.printer;
-    let way = Way::find(context).await?;
+    if !args.cluster && matches!(args.verb, Verb::List { all_namespaces: true, .. }) {
+        return Err(Failure::new(Exit::Usage, "this machine has no namespaces").help("add --cluster for a cluster's"));
+    }
+    let way = Way::find(args.cluster, context).await?;
     match args.verb {
-        Verb::List { workshop } => {
-            let mut instances = way.list().await?;
+        Verb::List { workshop, all_namespaces } => {
+            let mut instances = way.list(all_namespaces).await?;
             instances.retain(|instance| workshop.as_deref().is_none_or(|id| instance["template"] == id));
             match (printer.is_json(), instances.is_empty()) {
                 (true, _) => printer.json(&json!({ "instances": instances })),
                 (false, true) => printer.talk("no workspaces yet: `workshop workspace create WORKSHOP` makes one"),
-                (false, false) => printer.data(&table::instances(&instances, jiff::Timestamp::now())),
+                (false, false) => {
+                    printer.data(&table::instances(&instances, all_namespaces, jiff::Timestamp::now()));
+                }
             }
         }
         Verb::Create(create) => {
@@ -178,8 +204,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             }
         }
         Verb::Logs { name, follow } => way.logs(&name, follow, printer).await?,
-        Verb::Open { name, browser } => {
-            let url = way.open(&name).await?;
+        Verb::Open { name, browser, flags } => {
+            let url = match &name {
+                Some(name) => way.open(name, &flags, printer).await?,
+                None => way.open_all(&flags).await?,
+            };
             if printer.is_json() {
                 printer.json(&json!({ "url": url }));
             } else {

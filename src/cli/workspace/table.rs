@@ -12,10 +12,17 @@ pub fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
 }
 
-/// One line for each workspace.
-pub fn instances(instances: &[Value], now: Timestamp) -> String {
-    let rows: Vec<Vec<String>> = instances.iter().map(|instance| row(instance, now)).collect();
-    table(&["NAME", "WORKSHOP", "OWNER", "STEP", "DONE", "PHASE", "ENDS IN", "MESSAGE"], &rows)
+/// One line for each workspace, with its namespace where there are several.
+pub fn instances(instances: &[Value], with_namespace: bool, now: Timestamp) -> String {
+    let mut header = vec!["NAME", "WORKSHOP", "OWNER", "STEP", "DONE", "PHASE", "ENDS IN", "MESSAGE"];
+    let mut rows: Vec<Vec<String>> = instances.iter().map(|instance| row(instance, now)).collect();
+    if with_namespace {
+        header.insert(0, "NAMESPACE");
+        for (row, instance) in rows.iter_mut().zip(instances) {
+            row.insert(0, text(instance, "namespace").to_owned());
+        }
+    }
+    table(&header, &rows)
 }
 
 fn row(instance: &Value, now: Timestamp) -> Vec<String> {
@@ -60,7 +67,10 @@ mod tests {
             "progress": {"completed": 1, "total": 6}, "expiresAt": "2026-01-01T03:05:00Z", "message": null,
             "updateAvailable": true,
         });
-        let shown = instances(&[instance], "2026-01-01T00:00:00Z".parse().unwrap());
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let all = instances(&[json!({"namespace": "class", "name": "a"})], true, now);
+        assert!(all.starts_with("NAMESPACE  NAME  ") && all.contains("\nclass      a  "), "{all}");
+        let shown = instances(&[instance], false, now);
         assert_eq!(
             shown,
             "NAME       WORKSHOP  OWNER  STEP         DONE  PHASE     ENDS IN  MESSAGE\n\

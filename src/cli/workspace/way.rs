@@ -1,6 +1,7 @@
-//! The way from a verb to the workspaces: the control socket while `workshop up` runs, else the store itself.
+//! The way from a verb to the workspaces: the control socket while `workshop up` runs, else the store itself, or a
+//! cluster.
 //!
-//! Both ways give the JSON of the control API, so that what a verb prints does not depend on the way.
+//! All ways give the JSON of the control API, so that what a verb prints does not depend on the way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,13 @@ use http_body_util::BodyExt as _;
 use hyper::{Method, Request, header};
 use serde_json::{Value, json};
 
+use super::OpenFlags;
+use super::in_cluster::InCluster;
 use crate::adapters::store::Store;
 use crate::cli::{Context, Exit, Failure, Printer};
 use crate::domain::container::Address;
 use crate::pipeline::upstream::{UpstreamError, control_socket, fetch, send};
-use crate::pipeline::workspace::{Class, Error, Workspaces};
+use crate::pipeline::workspace::{Class, Error, InstanceView, Workspaces};
 
 /// How long an answer of the control socket may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,13 +26,50 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub enum Way {
     /// Through the program that runs them.
     Running(Address),
-    /// To their objects; nothing runs.
+    /// To their objects.
+    Objects(Objects),
+}
+
+/// Where the objects of workspaces are.
+pub enum Objects {
+    /// In the store of this machine; nothing runs.
     Store(Workspaces),
+    /// In a cluster, with the user's own rights there.
+    Cluster(InCluster),
+}
+
+impl Objects {
+    fn workspaces(&self) -> &Workspaces {
+        match self {
+            Self::Store(workspaces) => workspaces,
+            Self::Cluster(cluster) => cluster.workspaces(),
+        }
+    }
+
+    /// What operations take for a name.
+    fn reference(&self, name: &str) -> Result<String, Failure> {
+        match self {
+            Self::Store(_) => Ok(name.to_owned()),
+            Self::Cluster(cluster) => cluster.reference(name),
+        }
+    }
+
+    /// A view with its address only where that leads somewhere.
+    fn show(&self, view: &InstanceView) -> Value {
+        let mut value = json!(view);
+        if matches!(self, Self::Store(_)) || view.url.is_empty() {
+            value["url"] = Value::Null;
+        }
+        value
+    }
 }
 
 impl Way {
-    /// The control socket where something answers it, else the store.
-    pub async fn find(context: &Context) -> Result<Self, Failure> {
+    /// To the cluster where that is asked for; else the control socket where something answers it, else the store.
+    pub async fn find(is_cluster: bool, context: &Context) -> Result<Self, Failure> {
+        if is_cluster {
+            return Ok(Self::Objects(Objects::Cluster(InCluster::connect(context).await?)));
+        }
         let socket = control_socket(&context.state);
         let is_there = std::fs::symlink_metadata(&socket).is_ok();
         // A program that was killed leaves its socket behind, and nobody listens.
@@ -37,12 +77,13 @@ impl Way {
             return Ok(Self::Running(Address::Unix(socket)));
         }
         let store = Store::open(&context.state).map_err(|error| Failure::from_error(Exit::Outside, error))?;
-        Ok(Self::Store(Workspaces::open(Arc::new(store), &context.state).map_err(failure)?))
+        let workspaces = Workspaces::open(Arc::new(store), &context.state).map_err(failure)?;
+        Ok(Self::Objects(Objects::Store(workspaces)))
     }
 
     /// Whether what is asked is carried out now.
     pub fn is_running(&self) -> bool {
-        matches!(self, Self::Running(_))
+        !matches!(self, Self::Objects(Objects::Store(_)))
     }
 
     /// Says when what was asked is carried out, unless it is now.
@@ -52,12 +93,16 @@ impl Way {
         }
     }
 
-    /// All workspaces.
-    pub async fn list(&self) -> Result<Vec<Value>, Failure> {
-        match self {
-            Self::Running(address) => Ok(array(call(address, Method::GET, "instances", None).await?, "instances")),
-            Self::Store(workspaces) => Ok(workspaces.list().await.map_err(failure)?.iter().map(offline).collect()),
-        }
+    /// All workspaces; in a cluster those of the namespace, or of all.
+    pub async fn list(&self, all_namespaces: bool) -> Result<Vec<Value>, Failure> {
+        let (objects, views) = match self {
+            Self::Running(address) => {
+                return Ok(array(call(address, Method::GET, "instances", None).await?, "instances"));
+            }
+            Self::Objects(objects @ Objects::Store(workspaces)) => (objects, workspaces.list().await.map_err(failure)?),
+            Self::Objects(objects @ Objects::Cluster(cluster)) => (objects, cluster.list(all_namespaces).await?),
+        };
+        Ok(views.iter().map(|view| objects.show(view)).collect())
     }
 
     /// Makes workspaces.
@@ -66,10 +111,11 @@ impl Way {
             Self::Running(address) => {
                 Ok(array(call(address, Method::POST, "instances", Some(body)).await?, "instances"))
             }
-            Self::Store(workspaces) => {
+            Self::Objects(objects) => {
                 let request = serde_json::from_value(body)
                     .map_err(|error| Failure::outside("failed to read what is asked for", error))?;
-                Ok(workspaces.create(&request).await.map_err(failure)?.iter().map(offline).collect())
+                let made = objects.workspaces().create(&request).await.map_err(failure)?;
+                Ok(made.iter().map(|view| objects.show(view)).collect())
             }
         }
     }
@@ -80,7 +126,7 @@ impl Way {
             Self::Running(address) => {
                 call(address, Method::DELETE, &format!("instances/{}", path_part(name)?), None).await.map(drop)
             }
-            Self::Store(workspaces) => workspaces.delete(name).await.map_err(failure),
+            Self::Objects(objects) => objects.workspaces().delete(&objects.reference(name)?).await.map_err(failure),
         }
     }
 
@@ -90,15 +136,16 @@ impl Way {
             Self::Running(address) => {
                 call(address, Method::POST, &format!("instances/{}/{verb}", path_part(name)?), Some(body)).await
             }
-            Self::Store(workspaces) => {
+            Self::Objects(objects) => {
+                let (workspaces, reference) = (objects.workspaces(), objects.reference(name)?);
                 let changed = match verb {
-                    "goto" => workspaces.goto(name, body["step"].as_str().unwrap_or_default()).await,
-                    "reset" => workspaces.reset(name).await,
-                    "suspend" => workspaces.suspend(name).await,
-                    "resume" => workspaces.resume(name).await,
-                    _ => workspaces.update(name).await,
+                    "goto" => workspaces.goto(&reference, body["step"].as_str().unwrap_or_default()).await,
+                    "reset" => workspaces.reset(&reference).await,
+                    "suspend" => workspaces.suspend(&reference).await,
+                    "resume" => workspaces.resume(&reference).await,
+                    _ => workspaces.update(&reference).await,
                 };
-                changed.map(|view| offline(&view)).map_err(failure)
+                changed.map(|view| objects.show(&view)).map_err(failure)
             }
         }
     }
@@ -112,58 +159,76 @@ impl Way {
                 let answer = call(address, Method::POST, &path, Some(body)).await?;
                 Ok(answer["expiresAt"].as_str().unwrap_or_default().to_owned())
             }
-            Self::Store(workspaces) => workspaces.extend(name, by).await.map_err(failure),
+            Self::Objects(objects) => objects.workspaces().extend(&objects.reference(name)?, by).await.map_err(failure),
         }
     }
 
     /// The address that opens a workspace.
-    pub async fn open(&self, name: &str) -> Result<String, Failure> {
-        let address = self.running("a workspace can be opened only while it runs")?;
-        let answer = call(address, Method::POST, &format!("instances/{}/open", path_part(name)?), None).await?;
-        Ok(answer["url"].as_str().unwrap_or_default().to_owned())
+    pub async fn open(&self, name: &str, asked: &OpenFlags, printer: &Printer) -> Result<String, Failure> {
+        match self {
+            Self::Running(address) => {
+                let path = format!("instances/{}/open", path_part(name)?);
+                let answer = call(address, Method::POST, &path, None).await?;
+                Ok(answer["url"].as_str().unwrap_or_default().to_owned())
+            }
+            Self::Objects(Objects::Cluster(cluster)) => cluster.open(&cluster.reference(name)?, asked, printer).await,
+            Self::Objects(Objects::Store(_)) => Err(not_running("a workspace can be opened only while it runs")),
+        }
+    }
+
+    /// The address that opens all workspaces of a cluster.
+    pub async fn open_all(&self, asked: &OpenFlags) -> Result<String, Failure> {
+        match self {
+            Self::Objects(Objects::Cluster(cluster)) => cluster.open_all(asked).await,
+            Self::Running(_) | Self::Objects(Objects::Store(_)) => {
+                Err(Failure::new(Exit::Usage, "it is not said which workspace is to be opened")
+                    .help("`workshop workspace list` shows those there are; `workshop up` prints the address of all"))
+            }
+        }
     }
 
     /// Prints the log as it comes.
     pub async fn logs(&self, name: &str, follow: bool, printer: &Printer) -> Result<(), Failure> {
-        let address = self.running("there are logs only while workspaces run")?;
-        let path = format!("instances/{}/logs?follow={follow}", path_part(name)?);
-        let response = send(address, request(Method::GET, &path, None)?, PATIENCE).await.map_err(outside)?;
-        let status = response.status();
-        let mut body = response.into_body();
-        let mut refused = Vec::new();
-        while let Some(frame) = body.frame().await {
-            // The program that runs it may end at any time, and the log with it.
-            let Ok(frame) = frame else { break };
-            let bytes = frame.data_ref().map_or(&[][..], |data| &data[..]);
-            if status.is_success() {
-                printer.raw(bytes);
-            } else if refused.len() < 64 << 10 {
-                refused.extend_from_slice(bytes);
-            }
-        }
-        if status.is_success() { Ok(()) } else { Err(refusal(status.as_u16(), &refused)) }
-    }
-
-    fn running(&self, why: &str) -> Result<&Address, Failure> {
         match self {
-            Self::Running(address) => Ok(address),
-            Self::Store(_) => Err(Failure::new(Exit::Outside, format!("`workshop up` is not running here: {why}"))
-                .help("start `workshop up`, or name its state directory by --state DIR")),
+            Self::Running(address) => logs_of(address, name, follow, printer).await,
+            Self::Objects(Objects::Cluster(cluster)) => cluster.logs(&cluster.reference(name)?, follow, printer).await,
+            Self::Objects(Objects::Store(_)) => Err(not_running("there are logs only while workspaces run")),
         }
     }
 }
 
-/// A view without the address, which leads nowhere now.
-fn offline(view: &crate::pipeline::workspace::InstanceView) -> Value {
-    let mut value = json!(view);
-    value["url"] = Value::Null;
-    value
+async fn logs_of(address: &Address, name: &str, follow: bool, printer: &Printer) -> Result<(), Failure> {
+    let path = format!("instances/{}/logs?follow={follow}", path_part(name)?);
+    let response = send(address, request(Method::GET, &path, None)?, PATIENCE).await.map_err(outside)?;
+    let status = response.status();
+    let mut body = response.into_body();
+    let mut refused = Vec::new();
+    while let Some(frame) = body.frame().await {
+        // The program that runs it may end at any time, and the log with it.
+        let Ok(frame) = frame else { break };
+        let bytes = frame.data_ref().map_or(&[][..], |data| &data[..]);
+        if status.is_success() {
+            printer.raw(bytes);
+        } else if refused.len() < 64 << 10 {
+            refused.extend_from_slice(bytes);
+        }
+    }
+    if status.is_success() { Ok(()) } else { Err(refusal(status.as_u16(), &refused)) }
+}
+
+fn not_running(why: &str) -> Failure {
+    Failure::new(Exit::Outside, format!("`workshop up` is not running here: {why}"))
+        .help("start `workshop up`, or name its state directory by --state DIR")
 }
 
 /// A name becomes part of a path: what is none is not sent.
 fn path_part(name: &str) -> Result<&str, Failure> {
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if is_name { Ok(name) } else { Err(failure_of(Class::NotFound, format!("there is no workspace \"{name}\""), None)) }
+    if is_name { Ok(name) } else { Err(no_workspace(name)) }
+}
+
+pub(super) fn no_workspace(name: &str) -> Failure {
+    failure_of(Class::NotFound, format!("there is no workspace \"{name}\""), None)
 }
 
 fn array(mut value: Value, field: &str) -> Vec<Value> {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use tokio::sync::watch;
 use super::Error;
 use super::end::{Held, identity, read_value, same};
 use crate::adapters::cluster::{self, Cluster, ConfigMap, InstancePart, Mirror, difference};
+use crate::crd::instance::Phase;
 use crate::crd::{Kind, WorkspaceInstance, WorkspaceTemplate, labels};
+use crate::domain::container::Address;
 use crate::domain::digest::Digest;
 use crate::domain::object::{Kind as OwnedKind, ObjectKey};
 
@@ -73,6 +76,14 @@ impl ClusterEnd {
             return Err(not_listed());
         }
         Ok(known)
+    }
+
+    /// Where the backend of a running instance answers, as the operator wrote it down.
+    pub fn address(&self, uid: &str) -> Option<Address> {
+        let instance = self.mirror.as_ref()?.instance_by_uid(uid)?;
+        let status = instance.status.as_ref().filter(|status| status.phase == Some(Phase::Running))?;
+        let address: SocketAddr = status.run.as_ref()?.address.as_deref()?.parse().ok()?;
+        is_of_a_service(address.ip()).then_some(Address::Tcp(address))
     }
 
     /// The instance as the server has it now.
@@ -264,6 +275,16 @@ impl ClusterEnd {
 /// The namespace of an instance's workspace, once the operator made it.
 fn workspace_namespace(instance: &WorkspaceInstance) -> Option<&str> {
     instance.status.as_ref()?.namespace.as_deref()
+}
+
+/// Whether a Service can have this address. Who may write a status is not thereby let to what only this machine reaches,
+/// such as a cloud's metadata.
+fn is_of_a_service(ip: IpAddr) -> bool {
+    let is_link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
+    };
+    !is_link_local && !ip.is_unspecified() && !ip.is_multicast()
 }
 
 /// What `packed` holds, if that is not more than an artifact may have.

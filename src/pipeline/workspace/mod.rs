@@ -192,6 +192,9 @@ impl Workspaces {
     /// Where the backend of a running instance answers.
     #[must_use]
     pub fn address(&self, uid: &str) -> Option<Address> {
+        if let End::Cluster(cluster) = &self.inner.end {
+            return cluster.address(uid);
+        }
         self.inner.addresses.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
     }
 
@@ -202,6 +205,14 @@ impl Workspaces {
             Some(address) => addresses.insert(uid.to_owned(), address),
             None => addresses.remove(uid),
         };
+    }
+
+    /// Says that the backend of a running instance could not be reached, so that the operator of a cluster looks; the
+    /// local one watches what it runs.
+    pub fn nudge(&self, uid: &str) {
+        if let End::Cluster(ClusterEnd { mirror: Some(mirror), .. }) = &self.inner.end {
+            mirror.nudge(uid);
+        }
     }
 
     /// Says where the gateway answers, e.g. `http://127.0.0.1:8080`, for the addresses in views.

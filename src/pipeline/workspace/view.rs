@@ -176,7 +176,12 @@ impl<'a> Parts<'a> {
             namespace: metadata.namespace.clone().unwrap_or_default(),
             name: metadata.name.clone().unwrap_or_default(),
             reference: reference.to_owned(),
-            url: format!("{base}/w/{reference}/"),
+            url: if base.is_empty() {
+                // Who asks without a gateway of their own is told what the operator says.
+                status.access_endpoints.first().map(|endpoint| endpoint.url.clone()).unwrap_or_default()
+            } else {
+                format!("{base}/w/{reference}/")
+            },
             template: instance.spec.template_ref.name.clone(),
             owner: instance.spec.owner.clone(),
             step: self.step(),

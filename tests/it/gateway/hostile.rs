@@ -1,7 +1,7 @@
 //! A workspace that its learner made hostile: whatever it answers, nothing of it becomes a page, a script, a cookie or
 //! a redirection in the browser, and it holds nobody up for ever.
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 
 use super::*;
@@ -11,21 +11,23 @@ fn answer_with(server: &Server, uid: &str, bytes: &[u8], stay: bool) {
     let listener = UnixListener::bind(server.socket_of(uid)).unwrap();
     let bytes = bytes.to_vec();
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let bytes = bytes.clone();
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    let Ok(byte) = stream.read_u8().await else { return };
-                    head.push(byte);
-                }
-                let _ = stream.write_all(&bytes).await;
-                if stay {
-                    std::future::pending::<()>().await;
-                }
-            });
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_once(stream, bytes.clone(), stay));
         }
     });
+}
+
+/// Answers with these bytes once a request's head came.
+pub(super) async fn answer_once(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: Vec<u8>, stay: bool) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = stream.read_u8().await else { return };
+        head.push(byte);
+    }
+    let _ = stream.write_all(&bytes).await;
+    if stay {
+        std::future::pending::<()>().await;
+    }
 }
 
 fn response(head: &str, body: &str) -> Vec<u8> {
@@ -61,17 +63,15 @@ fn assert_harmless(answer: &Answer, what: &str) {
     assert_eq!(headers["cross-origin-resource-policy"], "same-origin", "{what}");
 }
 
-#[tokio::test]
-async fn nothing_that_a_workspace_answers_runs_in_a_browser() {
-    let server = Server::start().await;
-    let cookie = server.owner_cookie();
+/// What a hostile workspace answers, and the status that a browser gets for it.
+pub(super) fn answers() -> Vec<(&'static str, Vec<u8>, u16)> {
     let evil = "Set-Cookie: workshop_owner=x; Path=/\r\nLocation: https://evil.example/\r\n\
                 Service-Worker-Allowed: /\r\nClear-Site-Data: \"*\"\r\nRefresh: 0; url=/\r\nX-Own: 1\r\n\
                 Access-Control-Allow-Origin: *\r\nContent-Security-Policy: script-src *\r\n\
                 X-Content-Type-Options: sniff\r\nLink: </x>; rel=preload\r\nContent-Encoding: gzip";
     let huge = format!("X-Huge: {}", "x".repeat(80 << 10));
     let many = (0..200).map(|number| format!("X-{number}: 1\r\n")).collect::<String>();
-    let rows: Vec<(&str, Vec<u8>, u16)> = vec![
+    vec![
         ("a page", response("200 OK\r\nContent-Type: text/html", PAGE), 200),
         ("a page as XHTML", response("200 OK\r\nContent-Type: application/xhtml+xml", PAGE), 200),
         ("a script", response("200 OK\r\nContent-Type: text/javascript", "alert(1)"), 200),
@@ -96,8 +96,14 @@ async fn nothing_that_a_workspace_answers_runs_in_a_browser() {
         ("nothing", Vec::new(), 502),
         ("a head that breaks off", b"HTTP/1.1 200 OK\r\nContent-Ty".to_vec(), 502),
         ("two lengths", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 9\r\n\r\nx".to_vec(), 502),
-    ];
-    for (index, (what, bytes, expected)) in rows.iter().enumerate() {
+    ]
+}
+
+#[tokio::test]
+async fn nothing_that_a_workspace_answers_runs_in_a_browser() {
+    let server = Server::start().await;
+    let cookie = server.owner_cookie();
+    for (index, (what, bytes, expected)) in answers().iter().enumerate() {
         let name = format!("w{index}");
         let uid = server.instance(&name).await;
         answer_with(&server, &uid, bytes, false);
@@ -111,10 +117,10 @@ async fn nothing_that_a_workspace_answers_runs_in_a_browser() {
 }
 
 /// The gateway itself gives the owner the instance's cookie; a workspace never gives one.
-fn assert_harmless_but_cookie(answer: &Answer, what: &str) {
+pub(super) fn assert_harmless_but_cookie(answer: &Answer, what: &str) {
     let mut headers = answer.headers.clone();
     let set: Vec<_> = headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap().to_owned()).collect();
-    assert!(set.iter().all(|cookie| cookie.starts_with("workshop_token=") && cookie.contains("Path=/w/w")), "{set:?}");
+    assert!(set.iter().all(|cookie| cookie.starts_with("workshop_token=") && cookie.contains("Path=/w/")), "{set:?}");
     headers.remove("set-cookie");
     assert_harmless(&Answer { status: answer.status, headers, body: String::new() }, what);
 }

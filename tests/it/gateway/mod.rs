@@ -1,6 +1,7 @@
 //! The gateway as a browser, a stranger and a hostile workspace meet it: a real server over TCP, real sockets behind.
 
 mod access;
+mod cluster;
 mod command;
 mod hostile;
 mod passing;
@@ -135,19 +136,11 @@ impl Server {
         headers: &[(&str, &str)],
         body: Body,
     ) -> hyper::Response<hyper::body::Incoming> {
-        let mut request = Request::builder().method(method).uri(path).body(body).unwrap();
-        request.headers_mut().insert("host", self.host().parse().unwrap());
-        for (name, value) in headers {
-            request.headers_mut().insert(hyper::header::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
-        }
-        send(&Address::Tcp(self.address()), request, PATIENCE).await.unwrap()
+        send_to(self.address(), method, path, headers, body).await
     }
 
     async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
-        let response = self.send(method, path, headers, body.into()).await;
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, body: String::from_utf8_lossy(&body).into_owned() }
+        ask_at(self.address(), method, path, headers, body).await
     }
 
     async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -158,6 +151,34 @@ impl Server {
         let headers = [headers, &[("content-type", "application/json")]].concat();
         self.ask(Method::POST, path, &headers, body.to_string()).await
     }
+}
+
+/// Sends a request as a browser does that was given this address, unless `headers` name another host.
+async fn send_to(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Body,
+) -> hyper::Response<hyper::body::Incoming> {
+    let mut request = Request::builder().method(method).uri(path).body(body).unwrap();
+    request.headers_mut().insert("host", address.to_string().parse().unwrap());
+    for (name, value) in headers {
+        request.headers_mut().insert(hyper::header::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+    }
+    send(&Address::Tcp(address), request, PATIENCE).await.unwrap()
+}
+
+async fn ask_at(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Body>,
+) -> Answer {
+    let (parts, body) = send_to(address, method, path, headers, body.into()).await.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Answer { status: parts.status, headers: parts.headers, body: String::from_utf8_lossy(&body).into_owned() }
 }
 
 /// The workshop `first` of two steps, as a sync would leave it.

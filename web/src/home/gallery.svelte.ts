@@ -76,11 +76,11 @@ export class Gallery {
 
   async act(instance: InstanceView, action: 'suspend' | 'resume' | 'extend' | 'reset' | 'update'): Promise<void> {
     const words = { suspend: 'Suspending', resume: 'Starting', extend: 'Extending', reset: 'Resetting', update: 'Updating' };
-    await this.#during(instance.name, words[action], () => post(`control/v1/instances/${encodeURIComponent(instance.name)}/${action}`, {}));
+    await this.#during(instance.reference, words[action], () => post(`control/v1/instances/${encodeURIComponent(instance.reference)}/${action}`, {}));
   }
 
   async remove(instance: InstanceView): Promise<void> {
-    await this.#during(instance.name, 'Deleting', () => post(`control/v1/instances/${encodeURIComponent(instance.name)}`, undefined, 'DELETE'));
+    await this.#during(instance.reference, 'Deleting', () => post(`control/v1/instances/${encodeURIComponent(instance.reference)}`, undefined, 'DELETE'));
   }
 
   async #during<T>(key: string, word: string, work: () => Promise<T>): Promise<T | null> {
@@ -101,7 +101,7 @@ export class Gallery {
 
 /** Relative to this page, and only below this origin. */
 export function addressOf(instance: InstanceView): string {
-  const own = `w/${encodeURIComponent(instance.name)}/`;
+  const own = `w/${encodeURIComponent(instance.reference)}/`;
   if (!instance.url) return own;
   try {
     const address = new URL(instance.url, location.href);

@@ -107,6 +107,8 @@ export interface InstanceView {
   uid: string;
   namespace: string;
   name: string;
+  /** How it is named in addresses: its name, in a cluster with its namespace. */
+  reference: string;
   template: string;
   owner: string | null;
   step: string | null;
