@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::cluster_end::ClusterEnd;
 use super::{Error, NAMESPACE, key, record};
 use crate::adapters::store::{Store, UnitRecord};
-use crate::crd::{WorkspaceInstance, WorkspaceTemplate};
+use crate::crd::{WorkspaceInstance, WorkspaceTemplate, labels};
 use crate::domain::object::{Kind, Live, ObjectKey};
 
 /// Where instances are kept.
@@ -32,7 +32,7 @@ impl End {
             Self::Store(_) => name.to_owned(),
             Self::Cluster(_) => {
                 let namespace = instance.metadata.namespace.as_deref().unwrap_or_default();
-                format!("{namespace}.{name}")
+                labels::instance_reference(namespace, name)
             }
         }
     }

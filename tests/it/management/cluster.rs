@@ -510,6 +510,16 @@ async fn people_ask_a_cluster_as_they_ask_a_machine() {
     assert_eq!(one.get(&ada).await.unwrap().unwrap().uid, view.uid, "a name alone is of the default namespace");
     assert!(one.get(&format!("default.{ada}")).await.unwrap().is_none());
 
+    // Its address is that of its Service, and only while it runs.
+    assert_eq!(one.address(&view.uid), None);
+    let run = json!({"step": "one", "fingerprint": "f", "artifactDigest": "d", "since": "2026-01-01T00:00:00Z",
+        "address": "10.0.0.7:7681"});
+    world.patch(&ada, InstancePart::Status, json!({"status": {"run": run}})).await;
+    let address = Address::Tcp("10.0.0.7:7681".parse().unwrap());
+    world.until("the address", async |one| one.address(&view.uid).as_ref() == Some(&address)).await;
+    world.patch(&ada, InstancePart::Status, json!({"status": {"phase": "Transitioning"}})).await;
+    world.until("its end", async |one| one.address(&view.uid).is_none()).await;
+
     // A command of its own has no mirror and no key.
     let client = connect(&cluster().controller(), &world.namespace).await;
     let command = Workspaces::open_cluster(client, None, None, Path::new("/nonexistent"));
