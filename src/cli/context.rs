@@ -52,7 +52,8 @@ fn start_logging(global: &Global) {
     use tracing_subscriber::EnvFilter;
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error",
-        (_, 0) => "warn",
+        // What a failed request was is told by whoever sent it, and better.
+        (_, 0) => "warn,kube_client=off",
         (_, 1) => "workshop=info,warn",
         (_, 2) => "workshop=debug,info",
         _ => "trace",

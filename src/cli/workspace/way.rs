@@ -35,7 +35,7 @@ pub enum Objects {
     /// In the store of this machine; nothing runs.
     Store(Workspaces),
     /// In a cluster, with the user's own rights there.
-    Cluster(InCluster),
+    Cluster(Box<InCluster>),
 }
 
 impl Objects {
@@ -68,7 +68,7 @@ impl Way {
     /// To the cluster where that is asked for; else the control socket where something answers it, else the store.
     pub async fn find(is_cluster: bool, context: &Context) -> Result<Self, Failure> {
         if is_cluster {
-            return Ok(Self::Objects(Objects::Cluster(InCluster::connect(context).await?)));
+            return Ok(Self::Objects(Objects::Cluster(Box::new(InCluster::connect(context).await?))));
         }
         let socket = control_socket(&context.state);
         let is_there = std::fs::symlink_metadata(&socket).is_ok();
