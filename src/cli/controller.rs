@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::fronts::{FrontFlags, Fronts};
 use super::{Context, Exit, Failure};
 use crate::adapters::cluster::Cluster;
+use crate::adapters::registry::Credentials;
 use crate::controller::{self, Beside, Options};
 use crate::operator::cluster as operator;
 use crate::pipeline::platform::{Platform, PlatformError};
@@ -62,7 +63,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         allow_commands: args.allow_commands || !is_in_pod,
         docker_credentials: !is_in_pod,
         concurrency: args.concurrency.into(),
-        beside: Some(operate(&cluster, &fronts, args.user_namespaces, context)),
+        beside: Some(operate(&cluster, &fronts, &args, is_in_pod, context)),
     };
     let (server, namespace) = (cluster.server().to_owned(), cluster.namespace().to_owned());
     let (printer, gateway, management) = (context.printer.clone(), fronts.gateway.url(), fronts.management);
@@ -79,7 +80,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 /// The operator, as work that goes on while this process leads.
-fn operate(cluster: &Cluster, fronts: &Fronts, user_namespaces: bool, context: &Context) -> Beside {
+fn operate(cluster: &Cluster, fronts: &Fronts, args: &Args, is_in_pod: bool, context: &Context) -> Beside {
     let (mirror, metrics) = (fronts.mirror.clone(), Arc::new(operator::Metrics::default()));
     let settings = Arc::new(operator::Settings {
         cluster: cluster.clone(),
@@ -88,7 +89,9 @@ fn operate(cluster: &Cluster, fronts: &Fronts, user_namespaces: bool, context: &
         key: Arc::new(fronts.key.clone()),
         management_url: fronts.management_url.clone(),
         gateway_url: Some(fronts.gateway.url().trim_end_matches('/').to_owned()),
-        user_namespaces,
+        user_namespaces: args.user_namespaces,
+        // What this user may pull is nobody's business in a pod, which has no user.
+        credentials: if is_in_pod { Credentials::anonymous() } else { Credentials::docker() },
         metrics: Arc::clone(&metrics),
     });
     Beside {

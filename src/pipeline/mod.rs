@@ -11,6 +11,7 @@ pub mod object_end;
 pub mod place_artifact;
 pub mod platform;
 pub mod runtime_end;
+pub mod share_artifact;
 pub mod side;
 pub mod source;
 pub mod sync;

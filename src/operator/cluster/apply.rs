@@ -12,7 +12,8 @@ use super::build::{
     Carried, NAME, Secrets, Subject, Workload, artifact_name, build_artifact, build_deployment, build_namespace,
     build_surroundings, surroundings_digest,
 };
-use super::look::{Found, Look, Stop, is_leaving, is_own, key_of};
+use super::dereference::{Found, is_leaving, is_own};
+use super::look::{Look, Stop, key_of};
 use super::outcome::Problem;
 use super::seen::made_of;
 use crate::adapters::cluster::{self, Part};
@@ -21,7 +22,6 @@ use crate::crd::{WorkspaceInstance, WorkspaceTemplate};
 use crate::domain::lifecycle::Start;
 use crate::domain::object::{Kind, ObjectKey};
 use crate::domain::token::{Claims, Role};
-use crate::pipeline::sync::artifact_path;
 use crate::pipeline::workspace::record::moment_text;
 
 /// How long a workspace's own token is valid.
@@ -105,7 +105,7 @@ impl Look {
                 for object in build_surroundings(subject, around, start, &secrets) {
                     self.patiently(|| settings.cluster.apply_part(object.part, &room, &object.manifest)).await?;
                 }
-                if self.carry(subject, &start.artifact).await? { "carried" } else { "fetched" }
+                if self.carry(subject, start, template).await? { "carried" } else { "fetched" }
             }
         };
         let workload = Workload {
@@ -126,20 +126,29 @@ impl Look {
     }
 
     /// Puts the artifact beside the pod; false where the backend has to fetch it.
-    async fn carry(&self, subject: &Subject, digest: &str) -> Result<bool, Stop> {
+    async fn carry(
+        &self,
+        subject: &Subject,
+        start: &Start,
+        template: Option<&WorkspaceTemplate>,
+    ) -> Result<bool, Stop> {
         let (settings, room) = (&self.shared.settings, subject.room());
-        let parsed = digest.parse().ok().map(|parsed| artifact_path(&settings.state, parsed));
-        let read = match &parsed {
-            Some(path) => tokio::fs::read(path).await.ok(),
-            None => None,
+        let digest = start.artifact.as_str();
+        let pull = template.and_then(|template| template.spec.image_pull_secret.as_ref());
+        let had = self.shared.artifacts.file(&settings.cluster, digest, Some(&start.image), pull).await;
+        let read = match had {
+            Ok(path) => tokio::fs::read(&path).await.map_err(|error| error.to_string()),
+            Err(why) => Err(why),
         };
-        let Some(bytes) = read else {
-            let map = artifact_name(digest);
-            if self.patiently(|| settings.cluster.has_part(Part::ConfigMap, &room, &map)).await? {
-                return Ok(true);
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            Err(why) => {
+                let map = artifact_name(digest);
+                if self.patiently(|| settings.cluster.has_part(Part::ConfigMap, &room, &map)).await? {
+                    return Ok(true);
+                }
+                return Err(Problem::outside(Reason::TemplateUnusable, why).into());
             }
-            let why = format!("its artifact {digest} is not in the controller's state directory; a sync brings it");
-            return Err(Problem::outside(Reason::TemplateUnusable, why).into());
         };
         let (owner, name) = (subject.clone(), digest.to_owned());
         let built = tokio::task::spawn_blocking(move || build_artifact(&owner, &name, &bytes)).await;

@@ -6,47 +6,43 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Namespace;
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::Shared;
 use super::build::{NAME, Subject};
+use super::dereference::{Found, hanging};
 use super::engine::chance;
 use super::outcome::{Problem, pause};
-use super::seen::{Made, made_of, seen_of};
 use super::status;
 use crate::adapters::cluster::{self, InstancePart, Part, difference};
 use crate::crd::conditions::Reason;
 use crate::crd::{WorkspaceInstance, WorkspaceTemplate, labels};
 use crate::domain::lifecycle::{Action, Decision, Inputs, Revision, Seen, decide};
 use crate::domain::management::Phase;
-use crate::pipeline::sync::artifact_path;
 use crate::pipeline::workspace::record::{overrides_of, permit_of, record_of, revision_of, wish_of};
 
 /// How often what runs of a calm instance is looked at.
-const CALM: Duration = Duration::from_secs(300);
+pub(super) const CALM: Duration = Duration::from_secs(300);
 /// How often one that moves is looked at where it is not watched.
 const MOVING: Duration = Duration::from_secs(1);
 /// So often a look begins anew because others write the object.
 const TRIES: usize = 10;
-/// A namespace that takes longer than this to go is said to hang.
-const HANGS_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 /// What is remembered of an instance from look to look.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// What ran when nothing was to do, so that use alone costs no request.
-    calm: Option<Calm>,
+    pub calm: Option<Calm>,
     /// Failures in a row.
     failures: u32,
 }
 
 #[derive(Debug)]
-struct Calm {
-    seen: Seen,
-    epoch: Option<i64>,
-    at: Instant,
+pub(super) struct Calm {
+    pub seen: Seen,
+    pub epoch: Option<i64>,
+    pub at: Instant,
 }
 
 /// What a look ended with.
@@ -124,19 +120,11 @@ pub(super) async fn look(shared: Arc<Shared>, uid: String, memory: Memory, is_nu
     look.done(Some(MOVING), true)
 }
 
-/// What is there of an instance's workspace.
-pub(super) struct Found {
-    pub seen: Seen,
-    pub made: Option<Made>,
-    /// The namespace, where it was asked for.
-    pub namespace: Option<Namespace>,
-}
-
 pub(super) struct Look {
     pub shared: Arc<Shared>,
     pub uid: String,
-    memory: Memory,
-    is_nudged: bool,
+    pub memory: Memory,
+    pub is_nudged: bool,
 }
 
 impl Look {
@@ -204,67 +192,6 @@ impl Look {
         Ok(turn)
     }
 
-    /// What is there. Where nothing changed since nothing was to do, nobody is asked.
-    async fn dereference(
-        &mut self,
-        instance: &WorkspaceInstance,
-        subject: &Subject,
-        now: Timestamp,
-    ) -> Result<Found, Stop> {
-        let nothing = Found { seen: Seen::Nothing, made: None, namespace: None };
-        let (cluster, room) = (&self.shared.settings.cluster, subject.room());
-        if instance.metadata.deletion_timestamp.is_some() {
-            let namespace = cluster.read_namespace(&room).await?.filter(|namespace| is_own(namespace, &self.uid));
-            let seen = match &namespace {
-                Some(_) => Seen::Ended { fingerprint: String::new(), reason: String::new() },
-                None => Seen::Nothing,
-            };
-            return Ok(Found { seen, made: None, namespace });
-        }
-        let status = instance.status.as_ref();
-        if status.is_none_or(|status| status.namespace.is_none()) {
-            return Ok(nothing);
-        }
-        let epoch = status.and_then(|status| status.epoch);
-        let is_nudged = std::mem::take(&mut self.is_nudged);
-        if let Some(calm) =
-            self.memory.calm.as_ref().filter(|calm| !is_nudged && calm.epoch == epoch && calm.at.elapsed() < CALM)
-        {
-            return Ok(Found { seen: calm.seen.clone(), made: None, namespace: None });
-        }
-        let read = async {
-            let deployment = cluster.read_deployment(&room, NAME).await?;
-            let pods = match &deployment {
-                Some(_) => cluster.list_pods(&room, NAME).await?,
-                None => Vec::new(),
-            };
-            Ok::<_, cluster::Error>((deployment, pods))
-        };
-        match read.await {
-            Ok((deployment, pods)) => Ok(Found {
-                seen: seen_of(deployment.as_ref(), &pods, now),
-                made: deployment.as_ref().map(made_of),
-                namespace: None,
-            }),
-            // Rights end with the namespace that gave them.
-            Err(cluster::Error::Forbidden { attempt, missing }) => match cluster.read_namespace(&room).await? {
-                None => Ok(nothing),
-                Some(namespace) if is_own(&namespace, &self.uid) => {
-                    if is_leaving(&namespace) {
-                        let why = "its namespace is being removed by somebody; a new one is made after that";
-                        return Err(Problem::waiting(Reason::Progressing, why).into());
-                    }
-                    if self.bind(subject).await? {
-                        return Err(Problem::waiting(Reason::Progressing, "its rights were given back").into());
-                    }
-                    Err(cluster::Error::Forbidden { attempt, missing }.into())
-                }
-                Some(namespace) => Err(super::apply::taken(&namespace, &room).into()),
-            },
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// The template's revision, where workspaces can be made of it; else why not.
     async fn validate(
         &self,
@@ -278,7 +205,7 @@ impl Look {
         if pinned.is_some_and(|pin| pin.artifact_digest == template.spec.artifact.digest) {
             return Ok(revision_of(template));
         }
-        match problem_of(&self.shared, template) {
+        match problem_of(&self.shared, template).await {
             None => Ok(revision_of(template)),
             Some(problem) => Err(format!("its workshop \"{id}\" cannot be used: {problem}")),
         }
@@ -452,40 +379,12 @@ fn keep_attempt(record: &crate::domain::lifecycle::Record, decision: &mut Decisi
     }
 }
 
-/// Why no workspace can be made of `template`, if so.
-pub(super) fn problem_of(shared: &Shared, template: &WorkspaceTemplate) -> Option<String> {
-    let digest = &template.spec.artifact.digest;
-    let is_there = digest
-        .parse()
-        .is_ok_and(|parsed: crate::domain::digest::Digest| artifact_path(&shared.settings.state, parsed).is_file());
-    (!is_there).then(|| format!("its artifact {digest} is not in the controller's state directory; a sync brings it"))
-}
-
-/// What a namespace that does not go away waits for.
-fn hanging(namespace: &Namespace, now: Timestamp) -> Option<String> {
-    let since = namespace.metadata.deletion_timestamp.as_ref()?.0;
-    if now.duration_since(since) < HANGS_AFTER {
-        return None;
-    }
-    let conditions = namespace.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let waits: Vec<&str> = conditions
-        .into_iter()
-        .flatten()
-        .filter(|condition| condition.status == "True")
-        .filter_map(|condition| condition.message.as_deref())
-        .collect();
-    let name = namespace.metadata.name.as_deref().unwrap_or_default();
-    let why = if waits.is_empty() { "the cluster does not say for what".to_owned() } else { waits.join("; ") };
-    Some(format!("its namespace \"{name}\" is being removed and waits: {why}"))
-}
-
-pub(super) fn is_own(namespace: &Namespace, uid: &str) -> bool {
-    let labels = namespace.metadata.labels.as_ref();
-    labels.and_then(|labels| labels.get(labels::INSTANCE_UID)).is_some_and(|owner| owner == uid)
-}
-
-pub(super) fn is_leaving(namespace: &Namespace) -> bool {
-    namespace.metadata.deletion_timestamp.is_some()
+/// Why no workspace can be made of `template`, if so; its artifact is brought where it is not here.
+pub(super) async fn problem_of(shared: &Shared, template: &WorkspaceTemplate) -> Option<String> {
+    let spec = &template.spec;
+    let image = spec.steps.first().map(|step| step.image_tag.as_str());
+    let pull = spec.image_pull_secret.as_ref();
+    shared.artifacts.file(&shared.settings.cluster, &spec.artifact.digest, image, pull).await.err()
 }
 
 fn has_finalizer(instance: &WorkspaceInstance) -> bool {

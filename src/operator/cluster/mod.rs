@@ -4,7 +4,9 @@
 //! is decided in `outcome` alone, what is due when in `engine`, what the life of an instance is in `domain::lifecycle`.
 
 mod apply;
+mod artifacts;
 pub mod build;
+mod dereference;
 mod engine;
 mod look;
 mod metrics;
@@ -22,7 +24,9 @@ use tokio_util::sync::CancellationToken;
 pub use metrics::Metrics;
 
 use crate::adapters::cluster::{Cluster, Mirror};
+use crate::adapters::registry::Credentials;
 use crate::domain::token::SigningKey;
+use artifacts::Artifacts;
 use build::Surroundings;
 
 /// What the operator works with.
@@ -41,6 +45,8 @@ pub struct Settings {
     pub gateway_url: Option<String>,
     /// Pods get user namespaces of their own.
     pub user_namespaces: bool,
+    /// Who this is to registries, for artifacts that another replica or an author brought in.
+    pub credentials: Credentials,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -49,6 +55,7 @@ pub struct Settings {
 struct Shared {
     settings: Arc<Settings>,
     around: Surroundings,
+    artifacts: Artifacts,
 }
 
 /// Keeps workspaces as instances ask until `stop` is cancelled; what runs goes on then.
@@ -61,7 +68,8 @@ pub async fn run(settings: Arc<Settings>, stop: CancellationToken) {
         operator,
         user_namespaces: settings.user_namespaces,
     };
-    let shared = Arc::new(Shared { settings, around });
+    let artifacts = Artifacts::new(settings.state.clone(), settings.credentials.clone());
+    let shared = Arc::new(Shared { settings, around, artifacts });
     tokio::join!(engine::run(Arc::clone(&shared), stop.clone()), templates::run(shared, stop));
 }
 

@@ -68,7 +68,7 @@ async fn look(shared: &Shared, is_counted: bool) {
             Some(known) => known,
             None => counts.get(&name).copied().unwrap_or_default(),
         };
-        let new = build(&old, &template, problem_of(shared, &template).as_deref(), count, Timestamp::now());
+        let new = build(&old, &template, problem_of(shared, &template).await.as_deref(), count, Timestamp::now());
         if new == old {
             continue;
         }

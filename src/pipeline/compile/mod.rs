@@ -26,6 +26,7 @@ use super::base::Bases;
 use super::image_end::ImageEnd;
 use super::platform::Platform;
 use crate::adapters::layout::Blobs;
+use crate::adapters::registry::Registries;
 use crate::adapters::runtime::Runtime;
 use crate::domain::digest::Digest;
 use crate::domain::image::Manifest;
@@ -170,6 +171,15 @@ pub fn assets_of(recipe: &Recipe, tree: &FileTree) -> Result<Vec<ImageFile>, Com
 }
 
 impl Compiler {
+    /// The registries that images are published to, where it is those.
+    #[must_use]
+    pub fn registries(&self) -> Option<&Registries> {
+        match &self.images {
+            ImageEnd::Registry(registries) => Some(registries),
+            ImageEnd::Layout(_) => None,
+        }
+    }
+
     /// A compiler that pushes to `images` and builds on `bases`; `state` is the state directory. Time stamps in images
     /// are those of `SOURCE_DATE_EPOCH`, else 1970.
     #[must_use]

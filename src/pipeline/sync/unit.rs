@@ -22,6 +22,8 @@ use crate::failpoint;
 use crate::pipeline::compile::{
     CompileError, CompileInput, FINISH, FailureClass, Phase, Progress, StepResult, assets_of,
 };
+use crate::pipeline::object_end::ObjectEnd;
+use crate::pipeline::share_artifact::push_shared;
 use crate::pipeline::source::{ReadError, Snapshot, Unit};
 
 /// The recipe's file in a workshop's directory.
@@ -68,7 +70,9 @@ impl Sync {
         failpoint::reached("after-compile");
         record.base = images.base;
         let mut record = self.with_work(record, unit);
-        self.finish(&workshop, unit, images, &mut record).await?;
+        if let Some(message) = self.finish(&workshop, unit, images, &mut record).await? {
+            return Ok(UnitRecord { state: UnitState::Failed, message, objects: Vec::new(), ..record });
+        }
         Ok(record)
     }
 
@@ -176,20 +180,27 @@ impl Sync {
         Ok(images)
     }
 
-    /// Writes the artifact and the wished objects into the record.
+    /// Writes the artifact and the wished objects into the record; says why where others could not be given the artifact.
     async fn finish(
         &self,
         workshop: &Arc<Workshop>,
         unit: &Unit,
         images: Images,
         record: &mut UnitRecord,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<String>, Error> {
         // The state after the last step is an image but no step of the artifact.
         let mut digests = images.digests;
         digests.remove(FINISH);
         let digests = Arc::new(digests);
         let (artifact, size) = self.write_artifact(workshop, &digests).await?;
         record.artifact = (!self.settings.dry_run).then_some(artifact);
+        if let Some(repository) = record.image.as_deref().filter(|_| !self.settings.dry_run)
+            && let (ObjectEnd::Cluster(_), Some(registries)) = (&self.objects, self.compiler.registries())
+            && let Err(error) =
+                push_shared(registries, repository, artifact, &artifact_path(&self.state, artifact)).await
+        {
+            return Ok(Some(format!("its artifact could not be put beside its images: {}", chain::line(&error))));
+        }
         record.objects = build_objects(
             workshop,
             &Around {
@@ -207,7 +218,7 @@ impl Sync {
         );
         record.placement = self.settings.placement().to_string();
         record.steps = serde_json::to_value(images.steps).unwrap_or_default();
-        Ok(())
+        Ok(None)
     }
 
     /// The artifact under its own digest in the state directory.
