@@ -147,3 +147,6 @@ fn build_service() -> Value {
     });
     service
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,7 @@ pub fn seen_of(deployment: Option<&Deployment>, pods: &[Pod], now: Timestamp) ->
     if let Some(reason) = late(deployment) {
         return ended(reason);
     }
-    let waiting = state.waiting.and_then(|waiting| waiting.message.or(waiting.reason));
+    let waiting = state.waiting.and_then(|waiting| waiting.message.filter(|text| !text.is_empty()).or(waiting.reason));
     running(false, now, waiting.filter(|word| !BEGINNING.contains(&word.as_str())))
 }
 
@@ -171,3 +171,6 @@ pub struct Made {
     /// How many pods it is to have.
     pub replicas: i32,
 }
+
+#[cfg(test)]
+mod tests;
