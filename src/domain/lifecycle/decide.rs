@@ -242,7 +242,11 @@ impl Turn<'_> {
         let is_known = self.inputs.record.run.as_ref().is_some_and(|run| run.fingerprint == print)
             || matches!(seen, Seen::Running { fingerprint, .. } if *fingerprint == print);
         if let (false, Some(why)) = (is_known, self.refusal(pin, settings)) {
-            return self.show(Phase::Failed, Reason::InvalidSpec, Some(why));
+            let runs = self.inputs.record.run.as_ref().is_some_and(
+                |run| matches!(seen, Seen::Running { fingerprint, is_ready: true, .. } if *fingerprint == run.fingerprint),
+            );
+            let phase = if runs { Phase::Running } else { Phase::Failed };
+            return self.show(phase, Reason::InvalidSpec, Some(why));
         }
         let start = || Start {
             step: step.id.clone(),

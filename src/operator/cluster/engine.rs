@@ -24,6 +24,8 @@ use crate::adapters::cluster::{Changed, NamespaceEvent};
 const AT_ONCE: usize = 32;
 /// So many that move are watched; each watch is a connection. The others are looked at more often.
 const WATCHES: usize = 64;
+/// How long one whose look broke down is left alone.
+const REST: Duration = Duration::from_secs(10);
 /// How long looks may take to end with the program.
 const END_WITHIN: Duration = Duration::from_secs(8);
 
@@ -54,6 +56,8 @@ struct Engine {
     queue: VecDeque<String>,
     timers: BTreeSet<(Instant, String)>,
     looks: JoinSet<Done>,
+    /// Whose look a task is, for one that breaks down.
+    tasks: HashMap<tokio::task::Id, String>,
     pods: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
     watches: usize,
 }
@@ -69,6 +73,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         queue: VecDeque::new(),
         timers: BTreeSet::new(),
         looks: JoinSet::new(),
+        tasks: HashMap::new(),
         pods: mpsc::unbounded_channel(),
         watches: 0,
     };
@@ -166,19 +171,26 @@ impl Engine {
                 self.timers.remove(&(moment, uid.clone()));
             }
             let is_nudged = std::mem::take(&mut seat.is_nudged);
-            self.looks.spawn(look(Arc::clone(&self.shared), uid, std::mem::take(&mut seat.memory), is_nudged));
+            let memory = std::mem::take(&mut seat.memory);
+            let task = self.looks.spawn(look(Arc::clone(&self.shared), uid.clone(), memory, is_nudged));
+            self.tasks.insert(task.id(), uid);
         }
     }
 
     fn take_in(&mut self, done: Result<(tokio::task::Id, Done), tokio::task::JoinError>) {
         let Done { uid, memory, next, is_moving } = match done {
-            Ok((_, done)) => done,
+            Ok((task, done)) => {
+                self.tasks.remove(&task);
+                done
+            }
             Err(error) => {
-                tracing::error!(%error, "a look at an instance broke down; all are looked at again");
-                let uids: Vec<String> = self.seats.keys().cloned().collect();
-                for uid in uids {
-                    // Whose it was is not known: whoever is busy for nobody any more begins anew.
-                    self.again_after(&uid, Duration::from_secs(10));
+                let uid = self.tasks.remove(&error.id());
+                tracing::error!(%error, uid, "a look at an instance broke down; it is looked at again");
+                if let Some(uid) = uid {
+                    if let Some(seat) = self.seats.get_mut(&uid) {
+                        seat.state = State::Idle;
+                    }
+                    self.at(&uid, Instant::now() + REST);
                 }
                 return;
             }
@@ -198,15 +210,6 @@ impl Engine {
             let is_watched = self.seats.get(&uid).is_some_and(|seat| seat.watch.is_some());
             let pause = if is_moving && is_watched { pause.max(Duration::from_secs(3)) } else { pause };
             self.at(&uid, Instant::now() + pause);
-        }
-    }
-
-    fn again_after(&mut self, uid: &str, pause: Duration) {
-        if let Some(seat) = self.seats.get_mut(uid)
-            && seat.state != State::Queued
-        {
-            seat.state = State::Idle;
-            self.at(uid, Instant::now() + pause);
         }
     }
 

@@ -217,12 +217,14 @@ fn write_conditions(
     let working =
         matches!(record.phase, Phase::Pending | Phase::Provisioning | Phase::Transitioning | Phase::Terminating);
     set(RECONCILING, working, reason, message);
-    set(STALLED, record.phase == Phase::Failed, reason, message);
+    // It may run on as it was before its spec became what cannot be.
+    let is_wrong = record.reason == Some(Reason::InvalidSpec);
+    set(STALLED, record.phase == Phase::Failed || is_wrong, reason, message);
     set(EXPIRING, record.is_expiring, conditions::Reason::Expiring, "its time is over soon");
     let newer = "its template is newer than what it runs";
     set(UPDATE_AVAILABLE, record.is_outdated, conditions::Reason::NewerRevision, newer);
     // One that sleeps as it should is as its spec asks.
-    let ready = matches!(record.phase, Phase::Running | Phase::Suspended);
+    let ready = matches!(record.phase, Phase::Running | Phase::Suspended) && !is_wrong;
     conditions::set(into, READY, ready, reason, message, generation, now);
 }
 

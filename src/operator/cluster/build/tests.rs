@@ -128,10 +128,10 @@ fn limits_are_the_settings_and_requests_are_below_them() {
 
 #[test]
 fn the_container_contract_is_kept() {
-    let deployment = deployment(&json!({}), &around(), true, false);
-    assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");
-    assert_eq!(deployment["spec"]["revisionHistoryLimit"], 1);
-    let template = &deployment["spec"]["template"];
+    let made = deployment(&json!({}), &around(), true, false);
+    assert_eq!(made["spec"]["strategy"]["type"], "Recreate");
+    assert_eq!(made["spec"]["revisionHistoryLimit"], 1);
+    let template = &made["spec"]["template"];
     assert_eq!(template["metadata"]["annotations"]["workshop.platform/fingerprint"], "f");
     let container = &template["spec"]["containers"][0];
     assert_eq!(container["image"], "r.io/git:one@sha256:aa");
@@ -143,11 +143,11 @@ fn the_container_contract_is_kept() {
     assert_eq!(variable("WORKSHOP_BASE_PATH"), Some("/w/team.git.Ada/".into()));
     assert_eq!(variable("WORKSHOP_MANAGEMENT_URL"), Some("http://10.244.0.1:8081".into()));
     let alone = Surroundings { management_url: None, ..around() };
-    let text = super::tests::deployment(&json!({}), &alone, false, false).to_string();
+    let text = deployment(&json!({}), &alone, false, false).to_string();
     assert!(!text.contains("WORKSHOP_MANAGEMENT_URL") && !text.contains("artifact-"), "{text}");
     // Kubernetes replaces $(NAME) in values: an author's text stays as it is.
     let shell = json!({"access": {"webTerminal": {"shell": "/bin/$(HOME)"}}});
-    assert!(super::tests::deployment(&shell, &around(), true, false).to_string().contains("/bin/$$(HOME)"));
+    assert!(deployment(&shell, &around(), true, false).to_string().contains("/bin/$$(HOME)"));
 }
 
 #[test]
