@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::domain::container::DEFAULT_PATH;
+use crate::domain::container::{DEFAULT_PATH, place::PERSIST};
 use crate::domain::workspace::User;
 
 use super::config::PREFIX;
@@ -70,6 +70,9 @@ pub fn prepare(root: &Path, user: User) -> Account {
     }
     if let Err(error) = make_home(root, &account) {
         tracing::warn!(%error, home = %account.home.display(), "the learner's home cannot be made");
+    }
+    if let Err(error) = give_persist(root, &account) {
+        tracing::warn!(%error, "{PERSIST} cannot be given to the learner");
     }
     account
 }
@@ -175,6 +178,19 @@ fn make_home(root: &Path, account: &Account) -> io::Result<()> {
         std::os::unix::fs::lchown(&home, Some(uid), Some(gid))?;
     }
     Ok(())
+}
+
+/// A fresh volume is root's, and its learner could keep nothing.
+fn give_persist(root: &Path, account: &Account) -> io::Result<()> {
+    let volume = below(root, Path::new(PERSIST));
+    let (uid, gid) = (account.identity.uid, account.identity.gid);
+    match std::fs::symlink_metadata(&volume) {
+        Ok(found) if found.is_dir() && found.uid() == 0 && uid != 0 && rustix::process::geteuid().is_root() => {
+            std::os::unix::fs::lchown(&volume, Some(uid), Some(gid))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn below(root: &Path, absolute: &Path) -> PathBuf {
@@ -343,6 +359,18 @@ mod tests {
         check(&["bin/sh", "bin/bash"], None, Some(("/bin/bash", &["-l"])));
         check(&["bin/sh", "opt/game"], Some("/opt/game"), Some(("/opt/game", &[])));
         check(&["bin/sh"], Some("/opt/game"), Some(("/bin/sh", &["-l"])));
+    }
+
+    #[test]
+    fn a_volume_that_is_roots_becomes_the_learners() {
+        let image = Image::new(&[]);
+        std::fs::create_dir(image.0.path().join("persist")).unwrap();
+        let account = prepare(image.0.path(), User::Learner);
+        let owner = || std::fs::metadata(image.0.path().join("persist")).unwrap().uid();
+        assert_eq!(owner(), account.identity.uid);
+        // Root's own lessons and what is somebody's already stay as they are.
+        prepare(image.0.path(), User::Root);
+        assert_eq!(owner(), account.identity.uid);
     }
 
     #[test]
