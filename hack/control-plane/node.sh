@@ -168,6 +168,7 @@ authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
 authorization: {mode: AlwaysAllow}
 containerRuntimeEndpoint: unix://$CONTAINERD_ADDRESS
 cgroupDriver: cgroupfs
+cgroupRoot: ${WORKSHOP_TEST_CGROUP:-/}
 failCgroupV1: false
 enforceNodeAllocatable: []
 failSwapOn: false

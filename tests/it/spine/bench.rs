@@ -38,7 +38,7 @@ impl Bench {
         let git = GitServer::start();
         let repository = git.create("workshops");
         copy_tree(&examples(), repository.work_tree());
-        push_busybox(&registry);
+        registry.push_busybox();
         for step_spec in step_specs(repository.work_tree()) {
             let text = std::fs::read_to_string(&step_spec).unwrap();
             let here = text.replace("docker.io/library/busybox:1.36", &format!("{}/busybox:1.36", registry.host()));
@@ -197,19 +197,4 @@ fn step_specs(root: &Path) -> Vec<PathBuf> {
         .collect();
     assert_eq!(found.len(), 3, "three examples");
     found
-}
-
-/// Puts Debian's static busybox into the registry as a base image, the way an author without internet would.
-pub fn push_busybox(registry: &Registry) {
-    let directory = tempfile::tempdir().unwrap();
-    let state = directory.path().join("state");
-    let workshop = env!("CARGO_BIN_EXE_workshop");
-    let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/seed-busybox");
-    let status = Command::new(seed).arg(workshop).arg("--state").arg(&state).stdout(Stdio::null()).status().unwrap();
-    assert!(status.success(), "hack/seed-busybox fills a local image store");
-    let source = format!("oci:{}:docker.io/library/busybox:1.36", state.join("images").display());
-    let target = format!("docker://{}/busybox:1.36", registry.host());
-    let status =
-        Command::new("skopeo").args(["copy", "--quiet", "--dest-tls-verify=false", &source, &target]).status().unwrap();
-    assert!(status.success(), "skopeo copies the base into the registry");
 }

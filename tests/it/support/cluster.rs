@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
@@ -18,8 +19,12 @@ pub const CONTROLLER: &str = "workshop-controller";
 /// The controller's own namespace.
 pub const SYSTEM: &str = "workshop-system";
 
+/// How long the node of another process is waited for.
+const NODE_PATIENCE: Duration = Duration::from_secs(300);
+
 pub struct TestCluster {
     env: BTreeMap<String, String>,
+    directory: PathBuf,
 }
 
 /// What a command said.
@@ -81,13 +86,35 @@ pub fn cluster() -> &'static TestCluster {
 impl TestCluster {
     /// Starts a cluster of its own, for a test that runs a controller over all of it.
     pub fn start(name: &str) -> Self {
+        Self::start_as(name, &[])
+    }
+
+    /// Starts one in which pods run. The machine has one such node: another process's is waited for.
+    pub fn start_with_node(name: &str) -> Self {
+        Self::start_as(name, &["--node"])
+    }
+
+    fn start_as(name: &str, flags: &[&str]) -> Self {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
         let directory = std::env::temp_dir().join(format!("wsp-{name}-{}", std::process::id()));
-        let up = Command::new(package.join("hack/control-plane/control-plane"))
-            .args(["up", directory.to_str().unwrap(), "--until-exit-of", &std::process::id().to_string()])
-            .stdin(Stdio::null())
-            .output()
-            .expect("hack/control-plane/control-plane");
+        let control_plane = |verb: &str, flags: &[&str]| {
+            Command::new(package.join("hack/control-plane/control-plane"))
+                .args([verb, directory.to_str().unwrap()])
+                .args(flags)
+                .stdin(Stdio::null())
+                .output()
+                .expect("hack/control-plane/control-plane")
+        };
+        let process = std::process::id().to_string();
+        let start = || control_plane("up", &[&["--until-exit-of", &process], flags].concat());
+        let mut up = start();
+        let is_taken = |up: &Output| String::from_utf8_lossy(&up.stderr).contains("one node belongs to");
+        let began = Instant::now();
+        while is_taken(&up) && began.elapsed() < NODE_PATIENCE {
+            control_plane("down", &[]);
+            std::thread::sleep(Duration::from_secs(1));
+            up = start();
+        }
         assert!(
             up.status.success(),
             "the test cluster did not start (see hack/README.md):\n{}",
@@ -99,7 +126,7 @@ impl TestCluster {
             .filter_map(|line| line.split_once('='))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
-        let cluster = Self { env };
+        let cluster = Self { env, directory };
         cluster.kubectl(&["apply", "-k", package.join("manifests").to_str().unwrap()]);
         cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
         // The test's user in the place of the ServiceAccount: the roles are those of the manifests, nothing more.
@@ -109,7 +136,18 @@ impl TestCluster {
         cluster
     }
 
-    fn env(&self, key: &str) -> &str {
+    /// Where everything of it is; removed with it.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Marks what a command starts as a part of this cluster: it ends with it, however this process ends.
+    pub fn adopt<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env("WORKSHOP_TEST_CLUSTER", &self.directory)
+    }
+
+    /// A value of the cluster's env file (hack/README.md).
+    pub fn env(&self, key: &str) -> &str {
         self.env.get(key).unwrap_or_else(|| panic!("the cluster's env file lacks {key}"))
     }
 

@@ -57,6 +57,16 @@ impl Learner {
         owner
     }
 
+    /// Somebody who opened the address of one workspace, with its token.
+    pub fn holder(address: &str) -> Self {
+        let (page, token) = address.split_once("#token=").expect("an address with a token");
+        let (base, name) = page.trim_end_matches('/').split_once("/w/").expect("an address of a workspace");
+        let mut holder = Self::stranger(base);
+        let answer = holder.post(&format!("/w/{name}/session"), &json!({ "token": token }));
+        assert_eq!(answer.status, 204, "{answer:?}");
+        holder
+    }
+
     /// Opens a workspace's page, as a click on it does.
     pub fn open(&mut self, name: &str) {
         let answer = self.get(&format!("/w/{name}/"));

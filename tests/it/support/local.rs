@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::platform::platform_directory;
+use super::registry::seed_busybox;
 use super::wait::wait_for;
 
 /// How long anything may take on a machine that does much else.
@@ -30,7 +31,7 @@ impl Local {
             let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/workshops").join(example);
             copy(&from, &local.source().join(example));
         }
-        local.seed();
+        seed_busybox(&local.state());
         local.up();
         local
     }
@@ -48,16 +49,6 @@ impl Local {
     /// The state directory.
     pub fn state(&self) -> PathBuf {
         self.directory.path().join("state")
-    }
-
-    fn seed(&self) {
-        let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/seed-busybox"))
-            .arg(env!("CARGO_BIN_EXE_workshop"))
-            .arg("--state")
-            .arg(self.state())
-            .output()
-            .expect("hack/seed-busybox starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Starts `up` and waits until it says where to go.

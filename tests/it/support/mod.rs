@@ -6,6 +6,7 @@ pub mod files;
 pub mod git;
 pub mod learner;
 pub mod local;
+pub mod node;
 pub mod platform;
 pub mod registry;
 pub mod rust_source;

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::cluster::TestCluster;
 use super::wait::wait_for;
 
 /// The name and password of a registry that wants a login.
@@ -24,16 +26,24 @@ pub struct Registry {
 impl Registry {
     /// Starts an empty registry that anybody may use.
     pub fn start() -> Self {
-        Self::run(false)
+        Self::run(false, None)
+    }
+
+    /// Starts one that ends with a cluster, its value or not.
+    pub fn start_in(cluster: &TestCluster) -> Self {
+        Self::run(false, Some(cluster))
     }
 
     /// Starts an empty registry that wants [`LOGIN`].
     pub fn start_with_login() -> Self {
-        Self::run(true)
+        Self::run(true, None)
     }
 
-    fn run(login: bool) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+    fn run(login: bool, cluster: Option<&TestCluster>) -> Self {
+        let directory = match cluster {
+            Some(cluster) => tempfile::tempdir_in(cluster.directory()).unwrap(),
+            None => tempfile::tempdir().unwrap(),
+        };
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
@@ -47,7 +57,11 @@ impl Registry {
         }
         let file = directory.path().join("config.yml");
         std::fs::write(&file, config).unwrap();
-        let child = Command::new("docker-registry")
+        let mut command = Command::new("docker-registry");
+        if let Some(cluster) = cluster {
+            cluster.adopt(&mut command);
+        }
+        let child = command
             .arg("serve")
             .arg(&file)
             .stdout(std::fs::File::create(directory.path().join("access")).unwrap())
@@ -67,6 +81,18 @@ impl Registry {
     /// Its `host:port`.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Puts Debian's static busybox into it as the image `busybox:1.36`, the way an author without internet would.
+    pub fn push_busybox(&self) {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        seed_busybox(&state);
+        let source = format!("oci:{}:docker.io/library/busybox:1.36", state.join("images").display());
+        let target = format!("docker://{}/busybox:1.36", self.host());
+        let mut copy = Command::new("skopeo");
+        let status = copy.args(["copy", "--quiet", "--dest-tls-verify=false", &source, &target]).status().unwrap();
+        assert!(status.success(), "skopeo copies the base into the registry");
     }
 
     /// Where it keeps its data.
@@ -92,6 +118,17 @@ impl Drop for Registry {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Puts Debian's static busybox into the image store of a state directory, as the base of the examples.
+pub fn seed_busybox(state: &Path) {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/seed-busybox"))
+        .arg(env!("CARGO_BIN_EXE_workshop"))
+        .arg("--state")
+        .arg(state)
+        .output()
+        .expect("hack/seed-busybox starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// One answer of a [`FaultyRegistry`].

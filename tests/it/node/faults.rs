@@ -1,0 +1,112 @@
+//! Whatever breaks, the learner is at a step that runs, with the same progress, and the reason is on the instance.
+
+use std::process::Command;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Course, Seat, condition, navigate, statuses};
+use crate::support::node::{PATIENCE, node};
+use crate::support::wait::wait_for;
+
+/// Publishes a workshop and takes the image of its second step out of the registry.
+fn publish_with_missing_image(id: &str) {
+    let course = Course::write(id, "lifecycle: {idleSuspend: false}\n");
+    let template = course.publish();
+    let step = &template["spec"]["steps"][1];
+    let (tag, digest) = (step["imageTag"].as_str().unwrap(), step["imageDigest"].as_str().unwrap());
+    let (repository, _) = tag.trim_start_matches(&node().registry.host()).rsplit_once(':').unwrap();
+    let url = format!("http://{}/v2{repository}/manifests/{digest}", node().registry.host());
+    let output =
+        Command::new("curl").args(["--silent", "--show-error", "--fail", "-X", "DELETE", &url]).output().unwrap();
+    assert!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_step_whose_image_is_missing_leads_back_to_the_one_before_with_the_reason() {
+    publish_with_missing_image("missing-image");
+    let (seat, mut learner) = Seat::running("missing-image", "ada", json!({}));
+    let reference = seat.reference();
+    learner.type_line(&reference, "touch /tmp/answer; echo do\"\"ne", "done");
+    assert_eq!(learner.api(&reference, &Method::POST, "validate", None)["passed"], true);
+    navigate(&mut learner, &reference, "next");
+    let said = seat.wait_for("be back in the first step and say why", |object| {
+        let status = &object["status"];
+        let notice = status["notice"].as_str().filter(|text| !text.is_empty())?;
+        let is_back = status["phase"] == "Running" && status["currentStep"] == "one";
+        (is_back && object["spec"]["currentStep"] == "one").then(|| notice.to_owned())
+    });
+    assert!(said.contains("two") && said.contains("not found"), "{said}");
+    learner.type_line(&reference, "echo ba\"\"ck", "back");
+    assert_eq!(statuses(&mut learner, &reference)[0], "completed");
+}
+
+#[test]
+fn a_first_step_whose_image_is_missing_says_so_on_the_instance() {
+    publish_with_missing_image("missing-first");
+    let seat = Seat::create("missing-first", "ada", json!({ "currentStep": "two" }));
+    let said = seat.wait_for("say why it does not run", |object| {
+        let ready = condition(object, "Ready")?;
+        let message = ready["message"].as_str()?.to_owned();
+        (ready["status"] == "False" && message.contains("not found")).then_some(message)
+    });
+    assert!(said.contains("ErrImagePull") || said.contains("ImagePullBackOff"), "{said}");
+}
+
+#[test]
+fn a_killed_backend_comes_back_with_step_and_progress() {
+    let course = Course::write("killed", "lifecycle: {idleSuspend: false}\n");
+    course.publish();
+    let (seat, mut learner) = Seat::running("killed", "ada", json!({}));
+    let reference = seat.reference();
+    learner.type_line(&reference, "touch /tmp/answer; echo do\"\"ne", "done");
+    assert_eq!(learner.api(&reference, &Method::POST, "validate", None)["passed"], true);
+    seat.wait_for("keep the progress", |object| {
+        (object.pointer("/status/progress/0/status")? == "completed").then_some(())
+    });
+    let epoch = |object: &Value| object["status"]["epoch"].as_i64();
+    let before = seat.object().as_ref().and_then(epoch).expect("an epoch");
+    let pod = seat.pods().remove(0);
+    // From the machine: within the container nobody may.
+    let id = node().cluster.kubectl(&[
+        "get",
+        "pod",
+        "-n",
+        &seat.home(),
+        &pod,
+        "-o",
+        "jsonpath={.status.containerStatuses[0].containerID}",
+    ]);
+    let id = id.trim_start_matches("containerd://").to_owned();
+    let killed = Command::new("runc").args(["--root", "/run/containerd/runc/k8s.io", "kill", &id, "KILL"]).status();
+    assert!(killed.unwrap().success());
+    seat.wait_for("have a backend again", |object| {
+        (object["status"]["phase"] == "Running" && epoch(object)? > before).then_some(())
+    });
+    assert_eq!(statuses(&mut learner, &reference)[0], "completed");
+    learner.type_line(&reference, "cat /etc/step; echo ba\"\"ck", "back");
+}
+
+#[test]
+fn a_namespace_that_is_not_ours_is_neither_used_nor_removed() {
+    let course = Course::write("foreign", "");
+    course.publish();
+    let namespace = node().cluster.create_namespace("class");
+    // The name of the namespace to come, as DESIGN gives it.
+    let digest = workshop::domain::digest::Digest::of(format!("{namespace}/ada").as_bytes()).hex();
+    let home = format!("ws-ada-{}", &digest[..10]);
+    node().cluster.kubectl(&["create", "namespace", &home]);
+    node().cluster.kubectl(&["create", "configmap", "-n", &home, "precious"]);
+    let seat = Seat::create_in(&namespace, "foreign", "ada", json!({}));
+    seat.wait_for("say that the namespace is somebody else's", |object| {
+        let ready = condition(object, "Ready")?;
+        (ready["status"] == "False" && ready["message"].as_str()?.contains(&home)).then_some(())
+    });
+    node().cluster.kubectl(&["delete", "workspaceinstance", "-n", &namespace, "ada", "--timeout=60s"]);
+    wait_for("the instance to be gone", PATIENCE, || seat.object().is_none().then_some(()));
+    let left = node().cluster.get(&["configmap", "-n", &home, "precious"]).expect("what was there is there");
+    assert_eq!(left["metadata"]["name"], "precious");
+    let other = node().cluster.get(&["namespace", &home]).expect("the namespace is there");
+    assert_eq!(other["status"]["phase"], "Active");
+    assert!(node().cluster.get(&["deployment", "-n", &home, "workspace"]).is_none());
+}
