@@ -5,9 +5,10 @@
 
 use super::definition::Definition;
 use super::diagnostic::{Checked, Diagnostic};
-use super::export::{self, Facts, Layout, State, StepFacts, compose};
+use super::export::{self, Export, Facts, Layout, State, StepFacts, compose};
 use super::goss::check_goss;
 use super::names::WorkshopId;
+use super::progress::{Condition, InvalidCondition};
 use super::recipe::{self, Recipe, parse_recipe};
 use super::roster::{self, Roster, parse_roster};
 use super::tree::{FileTree, ResolveError, Resolved};
@@ -123,6 +124,9 @@ pub fn read_workshop(path: &str, tree: &FileTree, tag: Option<&str>, registry: O
     if let (Some(export), Some(definition)) = (&export, &definition) {
         reader.check_state(&export.state, definition);
     }
+    if let Some(export) = &export {
+        reader.check_conditions(export, definition.as_ref());
+    }
     let state = export.as_mut().map(|export| std::mem::take(&mut export.state)).unwrap_or_default();
     let value = match (definition, workspace) {
         (Some(definition), Some(workspace)) => Some(Workshop {
@@ -168,6 +172,35 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Reports conditions that nobody can meet: their step would stay closed for ever.
+    fn check_conditions(&mut self, export: &Export<'_>, definition: Option<&Definition>) {
+        let field = match export.layout {
+            Layout::Tree => "navigation.unlockCondition",
+            Layout::Tables => "unlock_condition",
+        };
+        for step in &export.steps {
+            let Some(text) = &step.navigation.unlock_condition else { continue };
+            let mut report = |rule, message: String, help: String| {
+                let problem = export.files.error(rule, step.navigation_file(), Some(text.place), message);
+                self.diagnostics.push(problem.field(field).help(help));
+            };
+            let condition = match Condition::parse(&text.value) {
+                Ok(condition) => condition,
+                Err(InvalidCondition { at, reason }) => {
+                    let message = format!("the unlock condition cannot be read at character {at}: {reason}");
+                    let help = "write it like `completed(one) and (completed(two) or completed(three))`";
+                    report("unlock-condition", message, help.to_owned());
+                    continue;
+                }
+            };
+            let known: Vec<&str> = definition.iter().flat_map(|it| &it.steps).map(|step| step.id.as_str()).collect();
+            for unknown in condition.steps().into_iter().filter(|named| !known.is_empty() && !known.contains(named)) {
+                let message = format!("the unlock condition waits for \"{unknown}\", which is no step");
+                report("unknown-step", message, format!("name one of the steps: {}", known.join(", ")));
+            }
+        }
+    }
+
     /// The path from the source's root.
     fn name(&self, file: &str) -> String {
         if self.path.is_empty() || self.path == "." { file.to_owned() } else { format!("{}/{file}", self.path) }
@@ -285,6 +318,32 @@ mod tests {
             ["here/roster.yaml:2:3 unknown-step"]
         );
         assert_eq!(problems(&[("README.md", "")]), ["here/step-spec.yaml no-workshop"]);
+    }
+
+    #[test]
+    fn a_condition_that_nobody_can_meet_is_reported_where_it_stands() {
+        let check = |condition: &str, expected: &[&str]| {
+            let step = format!("metadata: {{x: y}}\nnavigation:\n  unlockCondition: {condition}\n");
+            let files: [(&str, &str); 2] = [("step-spec.yaml", RECIPE), ("export/steps/b/step.yaml", &step)];
+            assert_eq!(problems(&files), expected, "{condition}");
+        };
+        check("completed(a)", &[]);
+        check("completed(a) and (completed(b) or completed(a))", &[]);
+        check("completed(a", &["here/export/steps/b/step.yaml:3:20 unlock-condition"]);
+        check("when(a)", &["here/export/steps/b/step.yaml:3:20 unlock-condition"]);
+        check("completed(a) or completed(z)", &["here/export/steps/b/step.yaml:3:20 unknown-step"]);
+        let rows = "- {step_id: a, next_step_id: null, prev_step_id: null, unlock_condition: completed(z)}\n";
+        assert_eq!(
+            problems(&[
+                ("export/workshop.yaml", "schema: 1\nlayout: tables\nid: w\n"),
+                (
+                    "export/steps.yaml",
+                    "- {id: a, position: 1, title: A, markdown: null, image_tag: r.io/w:a, goss_spec: null}\n"
+                ),
+                ("export/navigation.yaml", rows),
+            ]),
+            ["here/export/navigation.yaml:1:74 unknown-step"]
+        );
     }
 
     #[test]

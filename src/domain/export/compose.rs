@@ -233,7 +233,7 @@ impl Composer<'_, '_> {
                         "name one of the steps: {}",
                         ids.iter().map(StepId::as_str).collect::<Vec<_>>().join(", ")
                     );
-                    self.error("unknown-step", &step.file, Some(target.place), field, message, &help);
+                    self.error("unknown-step", step.navigation_file(), Some(target.place), field, message, &help);
                 }
             }
         }
@@ -272,7 +272,7 @@ impl Composer<'_, '_> {
             navigation: Navigation {
                 next: target(&said.navigation.next, linear.next),
                 prev: target(&said.navigation.prev, linear.prev),
-                unlock_condition: said.navigation.unlock_condition.clone(),
+                unlock_condition: said.navigation.unlock_condition.as_ref().map(|text| text.value.clone()),
             },
         })
     }

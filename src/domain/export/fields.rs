@@ -11,6 +11,7 @@ use crate::domain::yaml::{Kind, Problems};
 
 use super::reader::{Files, Reader, name, string};
 use super::state::State;
+use super::tables::NAVIGATION;
 use super::{Layout, SCHEMA, WORKSHOP_FILE};
 
 /// A value with its place in its file.
@@ -88,6 +89,12 @@ impl StepFields {
         self.file.strip_suffix("step.yaml").map_or_else(|| self.file.clone(), |folder| format!("{folder}goss.yaml"))
     }
 
+    /// The file that says where the step leads, relative to the export.
+    #[must_use]
+    pub fn navigation_file(&self) -> &str {
+        if self.file.ends_with("step.yaml") { &self.file } else { NAVIGATION }
+    }
+
     /// A step of which nothing but the id is known yet.
     #[must_use]
     pub fn new(id: StepId, file: String) -> Self {
@@ -114,7 +121,7 @@ pub struct NavigationFields {
     /// `prev`.
     pub prev: Option<Option<Placed<StepId>>>,
     /// `unlockCondition`.
-    pub unlock_condition: Option<String>,
+    pub unlock_condition: Option<Placed<String>>,
 }
 
 /// Reads `workshop.yaml`, and from it which layout the rest has.

@@ -17,7 +17,7 @@ use super::{SCHEMA, WORKSHOP_FILE};
 /// The table of steps.
 pub const STEPS: &str = "steps.yaml";
 const METADATA: &str = "step_metadata.yaml";
-const NAVIGATION: &str = "navigation.yaml";
+pub const NAVIGATION: &str = "navigation.yaml";
 /// The files of this layout besides `workshop.yaml`.
 pub const FILES: [&str; 3] = [STEPS, METADATA, NAVIGATION];
 
@@ -211,6 +211,6 @@ fn read_navigation(reader: &mut Reader<'_>, steps: &mut [StepFields]) {
         let navigation = &mut steps[owner].navigation;
         navigation.next = Some(step_id(row, "next_step_id", problems));
         navigation.prev = Some(step_id(row, "prev_step_id", problems));
-        navigation.unlock_condition = optional(row, "unlock_condition", problems).map(|text| text.value);
+        navigation.unlock_condition = optional(row, "unlock_condition", problems);
     });
 }

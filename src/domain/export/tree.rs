@@ -187,7 +187,7 @@ fn read_navigation(node: &Node, problems: &mut Problems<'_>) -> NavigationFields
             "prev" => navigation.prev = target(&entry.value, "navigation.prev", problems),
             "unlockCondition" if entry.value.kind() != Kind::Null => {
                 let text = string(problems, &entry.value, "navigation.unlockCondition");
-                navigation.unlock_condition = text.map(|text| text.value);
+                navigation.unlock_condition = text;
             }
             _ => {}
         }

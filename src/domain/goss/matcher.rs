@@ -252,6 +252,13 @@ impl Matcher {
                 });
                 Self::Gjson(all(paths)?)
             }
+            "xml" => {
+                let message = "the built-in engine does not evaluate the matcher \"xml\", an XPath expression";
+                let help = "let a command ask (`xmllint --xpath …`) and match its output, or set `checks.engine: goss` \
+                            in workspace.yaml and put `goss` into the images";
+                problems.error("unknown-matcher", place, field, message, help);
+                return None;
+            }
             _ => {
                 let help = match nearest(name, &NAMES) {
                     Some(name) => format!("did you mean `{name}`?"),
