@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use workshop::backend::checks::{CommandUser, Options, run};
 use workshop::backend::exec::{self, Identity};
+use workshop::domain::workspace::CheckEngine;
 
 fn options() -> Options {
     exec::use_program(Path::new(env!("CARGO_BIN_EXE_workshop-backend")));
@@ -131,4 +132,43 @@ async fn certificates_are_verified_unless_the_check_says_otherwise() {
     assert!(outcomes[2].starts_with("Passed"), "{outcomes:#?}");
     assert_eq!(outcomes[3], "Passed 200");
     assert!(outcomes[4].starts_with("Error there is no file"), "{outcomes:#?}");
+}
+
+/// An image whose goss is this script; everybody may run it.
+fn image(directory: &Path, script: &str) -> Options {
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = directory.join("goss");
+    let text = directory.join("script");
+    std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).expect("the directory is ours");
+    for path in [directory, &text] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    }
+    // By a program: what another test starts at this moment would hold a file of ours open for writing.
+    let copied = std::process::Command::new("/bin/cp").arg("-p").arg(&text).arg(&program).status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    Options {
+        engine: CheckEngine::Goss,
+        base_dir: directory.to_owned(),
+        image_environment: vec![("PATH".into(), format!("{}:/usr/bin:/bin", directory.display()).into())],
+        ..options()
+    }
+}
+
+#[tokio::test]
+async fn the_images_goss_runs_as_the_learner_and_reads_the_spec_from_its_input() {
+    let directory = tempfile::tempdir().unwrap();
+    let spec = "command: {who: {exec: id -u, exit-status: 0}}\n";
+    // It reports who it is, what it was told, what it read and what it may not read.
+    let script = r#"
+spec=$(cat); [ "$WORKSHOP_TOKEN" ] && spec=leaked
+shadow=$(head -n 1 /etc/shadow 2>/dev/null)
+printf '{"results":[{"resource-type":"Command","resource-id":"who","property":"exit-status","successful":true,"summary-line-compact":"%s|%s|%s|%s|%s"}]}' \
+  "$(id -u)" "$*" "$spec" "$shadow" "$(pwd)""#;
+    let report = run(spec, &image(directory.path(), script)).await.unwrap();
+    let expected = "12345|-g - validate --format json --no-color|command: {who: {exec: id -u, exit-status: 0}}||/";
+    assert_eq!(report.results[0].message, expected);
+    // Where the learner is root, so is goss, and the spec is a file beside what it includes.
+    let root = Options { command_user: None, ..image(directory.path(), script) };
+    let report = run(spec, &root).await.unwrap();
+    assert!(report.results[0].message.starts_with("0|-g "), "{}", report.results[0].message);
 }

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
+use super::CommandUser;
 use super::fact::{Fact, Missing, failed, reason, unknown, value};
 use super::run::Context;
 use crate::backend::exec::{self, ControllingTerminal};
@@ -116,11 +117,8 @@ pub async fn run(exec: &Exec, timeout: Duration, as_root: bool, context: &Contex
 
 /// `line` as a file without a name. A pipe would not do: only its owner may open one again, and the shell does.
 fn script(line: &str) -> std::io::Result<File> {
-    let mut file = File::from(memfd_create("check", MemfdFlags::CLOEXEC)?);
     // Closed at once, so that nothing of it is left to what the line starts.
-    writeln!(file, "exec 9<&-; {line}")?;
-    file.rewind()?;
-    Ok(file)
+    nameless(&format!("exec 9<&-; {line}\n"))
 }
 
 fn prepare(command: &mut Command, environment: &[(OsString, OsString)]) {
@@ -136,6 +134,31 @@ pub async fn run_bounded(
 ) -> Result<Ended, Missing> {
     prepare(&mut command, environment);
     run_group(command, None, timeout, most).await
+}
+
+/// Runs a program as `user`, in `/`; it reads `input`.
+pub async fn run_as(
+    user: &CommandUser,
+    (program, arguments): (&Path, &[&str]),
+    input: File,
+    timeout: Duration,
+    most: usize,
+) -> Result<Ended, Missing> {
+    let variables = user.environment.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+    let variables = variables.filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"WORKSHOP_"));
+    let arguments = arguments.iter().map(OsStr::new);
+    let root = Path::new("/");
+    let command =
+        exec::command(&user.identity, root, variables, program.as_os_str(), arguments, ControllingTerminal::No);
+    run_group(command, Some(input), timeout, most).await
+}
+
+/// `text` as a file without a name, to be read from its beginning.
+pub fn nameless(text: &str) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create("check", MemfdFlags::CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// Runs a command that leads a process group; without `input` it has none.

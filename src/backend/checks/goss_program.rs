@@ -1,6 +1,7 @@
 //! Runs the image's own goss and turns its JSON into our report.
 //!
-//! The program is the image's: its output is bounded and believed for nothing but this report.
+//! The program is the image's: its output is bounded and believed for nothing but this report. It runs as whoever the
+//! commands of checks run as.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -23,13 +24,24 @@ const MAX_OUTPUT: usize = 64 << 20;
 
 pub async fn run(spec: &str, options: &Options) -> Result<Report, ChecksError> {
     let environment = command::environment(&options.image_environment);
+    let output = ["validate", "--format", "json", "--no-color"];
     let program = find(&environment).ok_or(ChecksError::NoGoss)?;
     let started_at = Timestamp::now();
     let start = Instant::now();
-    let file = SpecFile::write(spec, &options.base_dir).map_err(ChecksError::RunGoss)?;
-    let mut goss = Command::new(program);
-    goss.arg("-g").arg(&file.path).args(["validate", "--format", "json", "--no-color"]).current_dir(&file.directory);
-    let ended = command::run_bounded(goss, options.timeout, &environment, MAX_OUTPUT).await;
+    let ended = match &options.command_user {
+        // What the learner's account may not read is no file for it: the spec comes by standard input.
+        Some(user) => {
+            let spec = command::nameless(spec).map_err(ChecksError::RunGoss)?;
+            let arguments: Vec<&str> = ["-g", "-"].into_iter().chain(output).collect();
+            command::run_as(user, (&program, &arguments), spec, options.timeout, MAX_OUTPUT).await
+        }
+        None => {
+            let file = SpecFile::write(spec, &options.base_dir).map_err(ChecksError::RunGoss)?;
+            let mut goss = Command::new(program);
+            goss.arg("-g").arg(&file.path).args(output).current_dir(&file.directory);
+            command::run_bounded(goss, options.timeout, &environment, MAX_OUTPUT).await
+        }
+    };
     let ended = ended.map_err(|missing| ChecksError::Goss(missing.reason().to_owned()))?;
     if ended.stdout.is_cut {
         return Err(ChecksError::Goss(format!("it wrote more than {MAX_OUTPUT} bytes")));

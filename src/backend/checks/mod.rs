@@ -40,7 +40,7 @@ pub struct Options {
     /// For all of them together.
     pub timeout: Duration,
     /// Who the commands of checks run as, unless a check wants root; none for the backend's own user, root, as with
-    /// goss. The image's own goss is not bound by it.
+    /// goss. The image's own goss runs as them too, with all that it does.
     pub command_user: Option<CommandUser>,
     /// What the image sets for its programs; variables of the platform are left out.
     pub image_environment: Vec<(OsString, OsString)>,
