@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::Notify;
@@ -164,6 +165,8 @@ pub struct App {
     live: Mutex<Option<Live>>,
     failure: Mutex<Option<String>>,
     stopping: tokio::sync::watch::Sender<bool>,
+    /// Whether the management API has told what it keeps of this workspace.
+    session: tokio::sync::watch::Sender<bool>,
 }
 
 impl App {
@@ -186,6 +189,7 @@ impl App {
             live: Mutex::default(),
             failure: Mutex::new(Some("the workspace is starting".to_owned())),
             stopping: tokio::sync::watch::Sender::new(false),
+            session: tokio::sync::watch::Sender::new(false),
         })
     }
 
@@ -216,6 +220,21 @@ impl App {
     /// Turns true at the end.
     pub fn stopping(&self) -> tokio::sync::watch::Receiver<bool> {
         self.stopping.subscribe()
+    }
+
+    /// The management API has told what it keeps.
+    pub fn begin_session(&self) {
+        self.session.send_replace(true);
+    }
+
+    /// Waits until it is known what was kept of this workspace; false when that takes too long. Alone there is nothing
+    /// to wait for.
+    pub async fn has_session(&self, patience: Duration) -> bool {
+        if self.config.management.is_none() && self.management.get().is_none() {
+            return true;
+        }
+        let mut session = self.session.subscribe();
+        tokio::time::timeout(patience, session.wait_for(|begun| *begun)).await.is_ok_and(|begun| begun.is_ok())
     }
 
     /// Begins with an opened working copy.

@@ -64,6 +64,7 @@ async fn begin(app: &App, management: &Management) -> String {
                     tracing::warn!(error = %super::chain(&error), "the progress so far cannot be kept in the working copy");
                 }
                 tracing::info!(epoch = session.epoch, "the session began");
+                app.begin_session();
                 app.mark_changed();
                 app.tell(&["state", "steps", "progress"]);
                 return version;

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::error::ApiError;
-use super::{parse, with};
+use super::{parse, session, with};
 use crate::backend::app::App;
 use crate::domain::management::{CustomState, ErrorBody, MAX_CUSTOM_ENTRIES, MAX_CUSTOM_VALUE, is_custom_key};
 
@@ -47,6 +47,8 @@ fn key(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
     (status = 503, body = ErrorBody),
 ))]
 pub async fn all(State(app): State<Arc<App>>, _: Caller) -> Result<Json<CustomValues>, ApiError> {
+    // Whoever reads too early takes for empty what is kept, and may write that.
+    session(&app).await?;
     with(&app, |live| Json(CustomValues { values: live.custom.clone() }))
 }
 
@@ -65,6 +67,7 @@ pub async fn one(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<CustomValue>, ApiError> {
     let key = key(path)?;
+    session(&app).await?;
     let value = with(&app, |live| live.custom.get(&key).cloned())?;
     value.map(|value| Json(CustomValue { value })).ok_or_else(ApiError::not_found)
 }
@@ -91,6 +94,7 @@ pub async fn set(
     if value.len() > MAX_CUSTOM_VALUE {
         return Err(too_large(format!("a value has at most {MAX_CUSTOM_VALUE} bytes")));
     }
+    session(&app).await?;
     with(&app, |live| {
         if !live.custom.contains_key(&key) && live.custom.len() >= MAX_CUSTOM_ENTRIES {
             return Err(too_large(format!("there are at most {MAX_CUSTOM_ENTRIES} entries")));
@@ -118,6 +122,7 @@ pub async fn remove(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
     let key = key(path)?;
+    session(&app).await?;
     with(&app, |live| {
         live.store.set_custom(&key, None)?;
         live.custom.remove(&key);

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::backend::files::{FailureKind, FilesError};
@@ -18,12 +18,14 @@ pub struct ApiError {
     pub status: StatusCode,
     /// Its body.
     pub body: ErrorBody,
+    /// After how many seconds it is worth another try.
+    pub retry_after: Option<u8>,
 }
 
 impl ApiError {
     /// An error with a code and a message.
     pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self { status, body: ErrorBody::new(code, message) }
+        Self { status, body: ErrorBody::new(code, message), retry_after: None }
     }
 
     /// Adds what to do about it.
@@ -40,7 +42,7 @@ impl ApiError {
     /// The workspace is not open yet, or cannot be opened.
     pub fn starting(failure: Option<String>) -> Self {
         let message = failure.unwrap_or_else(|| "the workspace is starting".to_owned());
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Starting", message)
+        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "Starting", message) }
     }
 
     /// Nothing is at this path.
@@ -51,7 +53,8 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let retry = self.retry_after.map(|seconds| [(header::RETRY_AFTER, seconds.to_string())]);
+        (self.status, retry, Json(self.body)).into_response()
     }
 }
 
@@ -87,7 +90,7 @@ impl From<ManagementError> for ApiError {
     fn from(error: ManagementError) -> Self {
         match error {
             ManagementError::Refused { status, body, .. } if status != StatusCode::UNAUTHORIZED => {
-                Self { status, body }
+                Self { status, body, retry_after: None }
             }
             error => {
                 tracing::warn!(error = %crate::backend::chain(&error), "the management API does not do it");

@@ -15,6 +15,7 @@ mod steps;
 mod view;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -111,6 +112,18 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Parameters<T> {
         let Query(parameters) = Query::from_request_parts(parts, state).await?;
         Ok(Self(parameters))
     }
+}
+
+/// How long a request waits for what was kept of this workspace.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits until it is known what was kept of this workspace: what is written before would take the place of it.
+async fn session(app: &App) -> Result<(), ApiError> {
+    if app.has_session(PATIENCE).await {
+        return Ok(());
+    }
+    let message = "what was kept of this workspace is not known yet".to_owned();
+    Err(ApiError::starting(Some(message)).help("try again in a moment"))
 }
 
 /// Works on the open workshop, or says that it is not open.

@@ -18,7 +18,7 @@ use super::auth::Caller;
 use super::checks::{missing, run_checks};
 use super::error::ApiError;
 use super::view::Navigated;
-use super::{parse, with};
+use super::{parse, session, with};
 use crate::backend::app::{App, now};
 use crate::backend::management::Management;
 use crate::domain::management::{ErrorBody, Phase};
@@ -72,6 +72,7 @@ pub async fn navigate(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
     let request: NavigateRequest = parse(&body?)?;
+    session(&app).await?;
     let action = match (request.action, request.step) {
         (ActionName::Reset, _) => return reset(&app).await,
         (ActionName::Next, _) => Action::Next,

@@ -10,11 +10,14 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use reqwest::Method;
+
 use super::Workspace;
 use crate::backend::management::Management;
 use crate::backend::session;
 use crate::domain::management::{ErrorBody, Instance, Phase, PinnedArtifact, Snapshot};
 use crate::domain::progress::Status;
+use crate::domain::token::Role;
 
 #[derive(Default)]
 struct Calls {
@@ -58,6 +61,13 @@ fn call(calls: &Shared, what: String) -> Response {
 
 /// Serves the management API and begins the session of `workspace` with it.
 async fn manage(workspace: &Workspace, progress: Value) -> Shared {
+    let calls = serve(workspace, progress).await;
+    tokio::spawn(session::run(Arc::clone(&workspace.app)));
+    calls
+}
+
+/// Serves the management API, with which no session begins yet.
+async fn serve(workspace: &Workspace, progress: Value) -> Shared {
     let calls = Shared::default();
     let session = move |headers: HeaderMap| async move {
         assert_eq!(headers["authorization"], "Bearer own-token");
@@ -103,8 +113,32 @@ async fn manage(workspace: &Workspace, progress: Value) -> Shared {
     tokio::spawn(async move { axum::serve(listener, routes).await });
     let address = crate::backend::config::ManagementAddress::Unix(socket);
     workspace.app.management.set(Management::new(address, "uid-1", "own-token".into())).unwrap();
-    tokio::spawn(session::run(Arc::clone(&workspace.app)));
     calls
+}
+
+#[tokio::test]
+async fn nothing_is_written_over_what_is_not_known_yet() {
+    let workspace = Workspace::start().await;
+    workspace.open();
+    serve(&workspace, json!([])).await;
+    let path = "api/v1/custom-state/notes";
+    let write = workspace.ask(Role::Learner, Method::PUT, path, Some(json!({ "value": "mine" })));
+    let (write, read, moved) = tokio::join!(write, workspace.get("api/v1/custom-state"), workspace.navigate("next"));
+    for answer in [&write, &read, &moved] {
+        assert_eq!(answer.code(), (503, "Starting".to_owned()));
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    // A request that comes while the session begins waits for it.
+    let late = async {
+        tokio::task::yield_now().await;
+        session::run(Arc::clone(&workspace.app)).await;
+    };
+    tokio::select! {
+        () = late => panic!("a session goes on for ever"),
+        answer = workspace.get(path) => assert_eq!(answer.json()["value"], "theirs"),
+    }
+    let write = workspace.ask(Role::Learner, Method::PUT, path, Some(json!({ "value": "mine" }))).await;
+    assert_eq!(write.status, 204);
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -209,7 +243,7 @@ async fn without_an_answer_from_outside_the_workspace_works_and_says_so() {
     workspace.app.management.set(Management::new(nobody, "uid-1", "own-token".into())).unwrap();
     tokio::spawn(session::run(Arc::clone(&workspace.app)));
     assert_eq!(workspace.get("api/v1/state").await.json()["standalone"], false);
-    assert_eq!(workspace.navigate("skip").await.code(), (503, "ManagementUnavailable".into()));
+    assert_eq!(workspace.navigate("skip").await.code(), (503, "Starting".into()));
     assert_eq!(workspace.get("api/v1/progress").await.json()["steps"][0]["skipped"], false);
     assert_eq!(workspace.post("api/v1/extend", json!({})).await.code(), (503, "ManagementUnavailable".into()));
 }
