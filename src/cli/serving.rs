@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Exit, Failure};
 use crate::domain::lifecycle::Event;
-use crate::gateway::{Gateway, OwnerKey, Place, Settings, management, server, socket};
+use crate::gateway::{Gateway, OwnerKey, Place, Settings, management, network, server, socket};
 use crate::operator::local;
 use crate::pipeline::runtime_end::{Capabilities, ManagementReach, RuntimeChoice, RuntimeEnd};
 use crate::pipeline::upstream::control_socket;
@@ -26,6 +26,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// So many files may be open at once: each learner has a handful of connections. Workspaces inherit the limit, and old
 /// programs in them close every number below it, so it is not the highest that is allowed.
 const OPEN_FILES: u64 = 1 << 16;
+
+/// The file of a state directory that names the runtime which ran its workspaces last.
+pub const RUNTIME: &str = "runtime";
 
 /// How workspaces are run and served.
 #[derive(Debug, Clone, clap::Args)]
@@ -70,6 +73,9 @@ impl Serving {
                 .help("install docker, podman or runc, or give --no-run to bring workshops in without running them")
         })?;
         let capabilities = runtime.describe();
+        let used = state.join(RUNTIME);
+        std::fs::write(&used, capabilities.name)
+            .map_err(|error| Failure::outside(format!("failed to write \"{}\"", used.display()), error))?;
         let owner = OwnerKey::read_or_make(&state).map_err(|error| Failure::from_error(Exit::Outside, error))?;
         let listener = server::listen(flags.listen).await.map_err(|error| {
             let address = flags.listen.map_or_else(|| "127.0.0.1".to_owned(), |address| address.to_string());
@@ -112,8 +118,9 @@ impl Serving {
         Ok(Self { gateway, runtime: capabilities, operator, fronts, management, last })
     }
 
-    /// Waits until everything has ended after `stop`; asked a second time to end, it leaves the rest behind.
-    pub async fn end(self, context: &Context) {
+    /// Waits until everything has ended after `stop`; asked a second time to end, it leaves the rest behind. True when
+    /// nothing was left.
+    pub async fn end(self, context: &Context) -> bool {
         let ending = async {
             // Told to end by the same token, the operator ends all workspaces first.
             let _ = self.operator.await;
@@ -122,9 +129,10 @@ impl Serving {
             let _ = tokio::time::timeout(GRACE, futures_util::future::join_all(servers)).await;
         };
         tokio::select! {
-            () = ending => {}
+            () = ending => true,
             () = super::ending() => {
-                context.printer.talk_always("ended at once; `workshop up` takes over what still runs");
+                context.printer.talk_always("ended at once; the next start takes over what still runs");
+                false
             }
         }
     }
@@ -165,10 +173,9 @@ async fn serve_management(
         ManagementReach::Socket => None,
         ManagementReach::Network { listen, host } => {
             let failed = |error| Failure::outside(format!("failed to listen on {listen} for workspaces"), error);
-            let listener = TcpListener::bind((*listen, 0)).await.map_err(failed)?;
+            let listener = network::listen(*listen, &state.join("management.port")).map_err(failed)?;
             let port = listener.local_addr().map_err(failed)?.port();
-            let tcp = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
-            tasks.push(tokio::spawn(tcp.into_future()));
+            tasks.push(tokio::spawn(network::serve(listener, routes, stop.clone())));
             Some(format!("http://{host}:{port}"))
         }
     };

@@ -9,6 +9,7 @@ mod events;
 mod guard;
 mod home;
 pub mod management;
+pub mod network;
 mod owner_key;
 mod pages;
 mod proxy;

@@ -2,6 +2,7 @@
 //!
 //! It only names places and why one is left out; whether anybody answers is asked by the caller.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -25,6 +26,8 @@ pub struct Surroundings {
     pub container_host: Option<String>,
     /// `XDG_RUNTIME_DIR`.
     pub runtime_directory: Option<PathBuf>,
+    /// `WORKSHOP_MANAGEMENT_LISTEN`: the address of this machine that containers reach.
+    pub listen: Option<IpAddr>,
 }
 
 impl Surroundings {
@@ -39,6 +42,7 @@ impl Surroundings {
             docker_config: path("DOCKER_CONFIG").or_else(|| path("HOME").map(|home| home.join(".docker"))),
             container_host: text("CONTAINER_HOST"),
             runtime_directory: path("XDG_RUNTIME_DIR"),
+            listen: text("WORKSHOP_MANAGEMENT_LISTEN").and_then(|text| text.parse().ok()),
         }
     }
 

@@ -8,7 +8,7 @@ mod body;
 mod find;
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -95,7 +95,8 @@ impl Engine {
     ) -> Result<Self, Vec<EngineError>> {
         let mut errors = Vec::new();
         for address in surroundings.addresses(choice) {
-            let connected = tokio::time::timeout(CONNECT, Self::connect(choice, &address, state)).await;
+            let connected =
+                tokio::time::timeout(CONNECT, Self::connect(choice, &address, state, surroundings.listen)).await;
             match connected.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
                 Ok(engine) => return Ok(engine),
                 Err(reason) => errors.push(EngineError::Unreachable { choice, address, reason }),
@@ -104,7 +105,12 @@ impl Engine {
         Err(errors)
     }
 
-    async fn connect(choice: RuntimeChoice, address: &str, state: &Path) -> Result<Self, String> {
+    async fn connect(
+        choice: RuntimeChoice,
+        address: &str,
+        state: &Path,
+        named: Option<IpAddr>,
+    ) -> Result<Self, String> {
         let docker = open(address)?.negotiate_version().await.map_err(|error| error.to_string())?;
         let version = docker.version().await.map_err(|error| error.to_string())?;
         let info = docker.info().await.map_err(|error| error.to_string())?;
@@ -113,8 +119,7 @@ impl Engine {
         let rootless = info.security_options.iter().flatten().any(|option| option.contains("rootless"));
         let network = if is_podman { "podman" } else { "bridge" };
         let gateway = gateway(&docker, network).await;
-        // An address that is not on this machine (yet) cannot be listened on.
-        let listen = gateway.filter(|ip| TcpListener::bind((*ip, 0)).is_ok()).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let listen = choose_listen(named, rootless, gateway, network)?;
         let host = if is_podman { "host.containers.internal" } else { "host.docker.internal" };
         let capabilities = Capabilities {
             name,
@@ -345,10 +350,42 @@ fn open(address: &str) -> Result<Docker, String> {
 }
 
 /// The address that this machine has in an engine's network.
+/// Where the management API listens so that workspaces reach it: on what the user names, else on the engine's own
+/// bridge. Never on all networks of the machine unasked.
+fn choose_listen(
+    named: Option<IpAddr>,
+    rootless: bool,
+    gateway: Option<IpAddr>,
+    network: &str,
+) -> Result<IpAddr, String> {
+    let help = "set WORKSHOP_MANAGEMENT_LISTEN to an address of this machine that its containers reach";
+    match (named, gateway) {
+        (Some(named), _) => Ok(named),
+        (None, _) if rootless => Err(format!(
+            "it is rootless, so its networks are not this machine's and workspaces find no way back: {help}"
+        )),
+        (None, Some(gateway)) => Ok(gateway),
+        (None, None) => {
+            Err(format!("it tells no gateway of its network \"{network}\", so workspaces find no way back: {help}"))
+        }
+    }
+}
+
 async fn gateway(docker: &Docker, network: &str) -> Option<IpAddr> {
     let network = docker.inspect_network(network, None::<query::InspectNetworkOptions>).await.ok()?;
-    let mut configs = network.ipam?.config?.into_iter().filter_map(|config| config.gateway?.parse::<IpAddr>().ok());
-    configs.find(IpAddr::is_ipv4)
+    network.ipam?.config?.into_iter().find_map(|config| {
+        let told = config.gateway.and_then(|gateway| gateway.parse().ok()).filter(IpAddr::is_ipv4);
+        // A daemon that has just made its bridge names the subnet only, of which it takes the first address.
+        told.or_else(|| first_address(&config.subnet?))
+    })
+}
+
+/// The first address of an IPv4 subnet such as `172.17.0.0/16`.
+fn first_address(subnet: &str) -> Option<IpAddr> {
+    let (address, length) = subnet.split_once('/')?;
+    let (address, length) = (address.parse::<Ipv4Addr>().ok()?, length.parse::<u32>().ok().filter(|it| *it <= 30)?);
+    let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+    Some(Ipv4Addr::from_bits((address.to_bits() & mask) + 1).into())
 }
 
 /// None where the engine says that there is no such thing, or that it is so already.
@@ -394,6 +431,39 @@ fn read(container: &ContainerInspectResponse) -> Option<Found> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_address_of_a_subnet_is_behind_its_own() {
+        for (subnet, expected) in [
+            ("172.17.0.0/16", Some("172.17.0.1")),
+            ("192.168.9.128/25", Some("192.168.9.129")),
+            ("10.1.2.3/8", Some("10.0.0.1")),
+            ("10.0.0.0/31", None),
+            ("10.0.0.0/99", None),
+            ("fd00::/64", None),
+            ("10.0.0.0", None),
+        ] {
+            assert_eq!(first_address(subnet).map(|it| it.to_string()).as_deref(), expected, "{subnet}");
+        }
+    }
+
+    #[test]
+    fn workspaces_are_never_listened_for_on_all_networks_unasked() {
+        let bridge: IpAddr = "172.17.0.1".parse().unwrap();
+        let named: IpAddr = "10.1.2.3".parse().unwrap();
+        for (wish, rootless, gateway, expected) in [
+            (None, false, Some(bridge), Some(bridge)),
+            (None, false, None, None),
+            (None, true, Some(bridge), None),
+            (None, true, None, None),
+            (Some(named), true, None, Some(named)),
+            (Some(named), false, Some(bridge), Some(named)),
+        ] {
+            let chosen = choose_listen(wish, rootless, gateway, "bridge");
+            assert_eq!(chosen.as_ref().ok(), expected.as_ref(), "{wish:?} {rootless} {gateway:?}");
+            assert!(chosen.is_ok() || chosen.unwrap_err().contains("WORKSHOP_MANAGEMENT_LISTEN"));
+        }
+    }
 
     #[test]
     fn engines_of_other_machines_are_refused() {

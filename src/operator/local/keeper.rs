@@ -241,7 +241,7 @@ impl<R: Containers> Keeper<R> {
             return Seen::Ended { fingerprint: fingerprint.clone(), reason: reason.clone() };
         }
         let Some(found) = &self.container else { return Seen::Nothing };
-        let fingerprint = found.generation_label.clone();
+        let fingerprint = self.shared.settings.fingerprint_of(&found.generation_label);
         match found.state {
             FoundState::Running => {
                 Seen::Running { fingerprint, is_ready: self.is_ready, since: self.since, waits_for: None }
@@ -390,7 +390,7 @@ impl<R: Containers> Keeper<R> {
         let Ok(_turn) = shared.starts.acquire().await else { return };
         self.failed = None;
         let started = match build_spec(&shared.settings, &self.key, &self.uid, start) {
-            Ok(spec) => shared.settings.runtime.start(&spec, &start.fingerprint).await,
+            Ok(spec) => shared.settings.runtime.start(&spec, &shared.settings.label_of(&start.fingerprint)).await,
             Err(error) => Err(error),
         };
         self.acted = Instant::now();

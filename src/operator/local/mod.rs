@@ -24,6 +24,7 @@ pub use containers::Containers;
 
 use crate::adapters::store::Store;
 use crate::domain::container::Found;
+use crate::domain::digest::Digest;
 use crate::domain::lifecycle::Event;
 use crate::domain::object::{Kind, ObjectKey};
 use crate::pipeline::workspace::Workspaces;
@@ -62,6 +63,23 @@ pub struct Settings<R> {
     pub stop: CancellationToken,
     /// Hears what happens.
     pub listener: Listener,
+}
+
+impl<R> Settings<R> {
+    /// What a container is labelled with: its fingerprint, and where it was told to find the management API.
+    fn label_of(&self, fingerprint: &str) -> String {
+        match &self.management_url {
+            Some(url) => format!("{fingerprint}-{}", Digest::of(url.as_bytes()).short()),
+            None => fingerprint.to_owned(),
+        }
+    }
+
+    /// The fingerprint of a container with this label; one that looks for the management API elsewhere has another
+    /// than any that is wished, so it is started anew.
+    fn fingerprint_of(&self, label: &str) -> String {
+        let plain = label.split_once('-').map_or(label, |(plain, _)| plain);
+        if self.label_of(plain) == label { plain.to_owned() } else { label.to_owned() }
+    }
 }
 
 /// What runs, as the runtime said at one moment.

@@ -164,13 +164,18 @@ impl World {
     }
 
     fn operate(&mut self) {
+        self.operate_at(None);
+    }
+
+    /// Operates with the management API at this address.
+    fn operate_at(&mut self, management_url: Option<&str>) {
         self.stop = CancellationToken::new();
         self.operator = Some(tokio::spawn(run(Settings {
             workspaces: self.workspaces.clone(),
             store: self.workspaces.store().unwrap().clone(),
             runtime: self.runtime.clone(),
             management_socket: None,
-            management_url: None,
+            management_url: management_url.map(str::to_owned),
             stop: self.stop.clone(),
             listener: Arc::new(|_, _| {}),
         })));
@@ -273,6 +278,28 @@ async fn a_step_whose_image_is_missing_leaves_the_running_one_alone() {
     );
     assert!(world.workspaces.address(&view.uid).is_some());
     world.asked("");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_looks_for_the_management_api_elsewhere_is_started_anew() {
+    let mut world = World::new();
+    world.operator.take().unwrap().abort();
+    world.operate_at(Some("http://host:1"));
+    let uid = world.create("ada").uid;
+    world.until("first-ada", runs("one")).await;
+    world.runtime.asked();
+    for (url, expected) in [("http://host:1", ""), ("http://host:2", "stop, start first-ada one")] {
+        world.operator.take().unwrap().abort();
+        world.workspaces.set_address(&uid, None);
+        world.operate_at(Some(url));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Running at once: only the address says that the new operator has looked.
+        while world.workspaces.address(&uid).is_none() {
+            assert!(Instant::now() < deadline, "{}", world.runtime.asked());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        world.asked(expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
