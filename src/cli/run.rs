@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::serving::{Serving, ServingFlags};
+use super::serving::{RUNTIME, Serving, ServingFlags};
 use super::state_lock::StateLock;
 use super::sync_flags::SyncFlags;
 use super::workspace::open_browser;
@@ -26,6 +26,7 @@ use crate::domain::workspace::Workspace;
 use crate::pipeline::distribute::pull_artifact;
 use crate::pipeline::object_end::ObjectEnd;
 use crate::pipeline::place_artifact::{Placed, place_artifact};
+use crate::pipeline::runtime_end::{RuntimeChoice, RuntimeEnd};
 use crate::pipeline::sync::Trigger;
 use crate::pipeline::workspace::{CreateRequest, Workspaces};
 
@@ -34,6 +35,8 @@ const SHARED: [&str; 10] =
     ["layout", "images", "layers", "blobs", "bases", "index", "published", "platform", "mirrors", "unpacked"];
 /// So many runs of one source at once.
 const MAX_RUNS: usize = 16;
+/// How long a workspace that was left behind may take to end.
+const SWEEP_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long the printed address is good for.
 const LINK: std::time::Duration = std::time::Duration::from_secs(12 * 3600);
 
@@ -64,6 +67,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             .help("a workshop's directory has its own workspace.yaml"));
     }
     let stop = super::stopping();
+    sweep(&context.state, context).await;
     let private = PrivateState::make(&context.state, &args.source)?;
     let context = &Context { state: private.path.clone(), ..context.clone() };
     let mut is_left = false;
@@ -100,9 +104,7 @@ async fn run_in(
     }
     let workspaces =
         Workspaces::open(store, &context.state).map_err(|error| Failure::from_error(Exit::Outside, error))?;
-    let outcome = serve(args, &workspaces, &template, follow, context, stop).await;
-    *is_left = !stop.is_cancelled() && !workspaces.list().await.is_ok_and(|left| left.is_empty());
-    outcome
+    serve(args, &workspaces, &template, follow, (context, stop), is_left).await
 }
 
 type Follow = Arc<crate::pipeline::sync::Sync>;
@@ -113,8 +115,8 @@ async fn serve(
     workspaces: &Workspaces,
     template: &str,
     follow: Option<Follow>,
-    context: &Context,
-    stop: &CancellationToken,
+    (context, stop): (&Context, &CancellationToken),
+    is_left: &mut bool,
 ) -> Result<Exit, Failure> {
     let failed = |error| super::workspace::failure(error);
     // Remains of a run that was killed.
@@ -122,6 +124,8 @@ async fn serve(
         workspaces.delete(&left.name).await.map_err(failed)?;
     }
     let serving = Serving::start(workspaces.clone(), &args.serving, context, stop).await?;
+    // From here on a failure leaves it to the next run.
+    *is_left = true;
     let name = free_name(workspaces, template).await;
     let request = CreateRequest {
         template: template.to_owned(),
@@ -135,7 +139,7 @@ async fn serve(
         Ok(made) => made.into_iter().next(),
         Err(failure) => {
             stop.cancel();
-            serving.end(context).await;
+            *is_left = !serving.end(context).await;
             return Err(failure);
         }
     };
@@ -168,8 +172,36 @@ async fn serve(
             }
         }
     }
-    serving.end(context).await;
+    *is_left = !serving.end(context).await;
     Ok(Exit::Done)
+}
+
+/// Takes away what runs left behind that were killed or cut off: their workspaces, then their directories.
+async fn sweep(state: &Path, context: &Context) {
+    let Ok(entries) = std::fs::read_dir(state.join("runs")) else { return };
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        let Ok(Some(lock)) = StateLock::try_take(&path) else { continue };
+        let left = PrivateState { path, _lock: lock };
+        match end_all(&left.path).await {
+            Ok(()) => left.remove(),
+            Err(error) => {
+                context.printer.talk(&format!("left \"{}\" as it is: {error}", left.path.display()));
+            }
+        }
+    }
+}
+
+/// Ends whatever the runtime still holds of this state directory.
+async fn end_all(state: &Path) -> Result<(), String> {
+    // Where no runtime was ever used there is nothing.
+    let Ok(name) = std::fs::read_to_string(state.join(RUNTIME)) else { return Ok(()) };
+    let choice: RuntimeChoice = name.trim().parse().map_err(|_| format!("\"{}\" is no runtime", name.trim()))?;
+    let told = |error| crate::domain::chain::line(&error);
+    let runtime = RuntimeEnd::detect(Some(choice), state).await.map_err(told)?;
+    for found in runtime.list().await.map_err(told)? {
+        runtime.stop(&found.uid, SWEEP_GRACE).await.map_err(told)?;
+    }
+    Ok(())
 }
 
 /// The workshop's id, or with a number where a workspace of that name is still being taken away.

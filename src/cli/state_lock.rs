@@ -30,11 +30,19 @@ impl StateLock {
             .open(&path)
             .map_err(|error| Failure::outside(format!("failed to open \"{}\"", path.display()), error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
+            // Whoever had it may have removed the directory with its end: then this is the lock of nothing.
+            Ok(()) => Ok(is_at(&file, &path).then_some(Self { _file: file })),
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
             Err(std::fs::TryLockError::Error(error)) => {
                 Err(Failure::outside(format!("failed to lock \"{}\"", path.display()), error))
             }
         }
     }
+}
+
+/// True when this very file is at `path`.
+fn is_at(file: &std::fs::File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata().and_then(|own| Ok(same(own, std::fs::metadata(path)?))).unwrap_or(false)
 }
