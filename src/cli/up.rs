@@ -18,7 +18,7 @@ use crate::crd::labels;
 use crate::domain::object::Kind;
 use crate::domain::revision::RefSpec;
 use crate::domain::source::Source;
-use crate::pipeline::object_end::ObjectEnd;
+use crate::pipeline::object_end::{ObjectEnd, delete_embedded};
 use crate::pipeline::sync::{Sync, Trigger};
 use crate::pipeline::workspace::Workspaces;
 
@@ -162,7 +162,7 @@ fn drop_others(store: &Store, syncs: &[Arc<Sync>], context: &Context) -> Result<
         }
         let objects = store.list_objects(Some(&owner)).map_err(outside)?;
         for object in objects.iter().rev().filter(|object| object.label(labels::OWNER) == Some(&owner)) {
-            store.delete_object(&object.key, &object.uid).map_err(outside)?;
+            delete_embedded(store, object).map_err(outside)?;
         }
         store.forget_source(&owner).map_err(outside)?;
         context.printer.talk(&format!(

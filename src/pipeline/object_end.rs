@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::adapters::cluster::{self, Cluster};
@@ -101,15 +102,32 @@ impl ObjectEnd {
             (Action::Delete, _, Some(live)) => {
                 match self {
                     Self::Cluster(cluster) => cluster.delete(&live.key, &live.uid).await?,
-                    Self::Embedded(store) => {
-                        store.delete_object(&live.key, &live.uid)?;
-                    }
+                    Self::Embedded(store) => delete_embedded(store, live)?,
                 }
                 Ok(())
             }
             _ => Ok(()),
         }
     }
+}
+
+/// Deletes an object of the embedded store; an instance that was ever started is only marked, so that what runs for it
+/// and what it keeps are taken away first.
+pub fn delete_embedded(store: &Store, live: &Live) -> Result<(), store::Error> {
+    if live.key.kind != Kind::WorkspaceInstance || live.manifest.pointer("/status/pinned").is_none() {
+        return store.delete_object(&live.key, &live.uid).map(drop);
+    }
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string();
+    store
+        .change_object(&live.key, |object, _| {
+            if object.pointer("/metadata/uid").and_then(Value::as_str) == Some(&live.uid)
+                && object.pointer("/metadata/deletionTimestamp").is_none()
+            {
+                object["metadata"]["deletionTimestamp"] = now.into();
+            }
+            Ok::<_, store::Error>(())
+        })
+        .map(drop)
 }
 
 async fn apply_to_cluster(
@@ -140,4 +158,38 @@ async fn apply_to_cluster(
     }
     cluster.apply(&desired.manifest, labels::FIELD_MANAGER, true).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(status: Value, expected: Option<bool>) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let manifest = json!({
+            "apiVersion": crate::crd::API_VERSION, "kind": "WorkspaceInstance",
+            "metadata": {"name": "first-ada", "namespace": "default"},
+            "spec": {"templateRef": {"name": "first"}, "owner": "ada"},
+        });
+        let live = store.apply_object(&manifest, labels::OWNER).unwrap().unwrap();
+        let change = |object: &mut Value, _: &store::Scope<'_>| {
+            object["status"] = status.clone();
+            Ok::<_, store::Error>(())
+        };
+        store.change_object(&live.key, change).unwrap();
+        let live = store.object(&live.key).unwrap().unwrap();
+        for _ in 0..2 {
+            delete_embedded(&store, &live).unwrap();
+        }
+        let left = store.object(&live.key).unwrap();
+        let is_marked = left.map(|left| left.manifest.pointer("/metadata/deletionTimestamp").is_some());
+        assert_eq!(is_marked, expected, "{status}");
+    }
+
+    #[test]
+    fn an_instance_that_was_started_is_left_to_the_operator_to_take_away() {
+        check(json!({"phase": "Pending"}), None);
+        check(json!({"phase": "Running", "pinned": {"templateRevision": "r"}}), Some(true));
+    }
 }

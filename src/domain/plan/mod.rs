@@ -155,6 +155,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     let mut deletions: Vec<Change> = inputs
         .live
         .iter()
+        // What is being deleted needs nobody to say so again.
+        .filter(|live| live.manifest.pointer("/metadata/deletionTimestamp").is_none())
         .filter(|live| inputs.prune && !wished.contains(&live.key) && is_gone(live, inputs))
         .map(|live| Change {
             action: Action::Delete,

@@ -184,3 +184,13 @@ fn a_manual_plan_waits_and_its_hash_lets_it_pass() {
         &["Unchanged a"],
     );
 }
+
+#[test]
+fn what_is_being_deleted_is_not_deleted_again() {
+    let mut ending = instance("gone", "gone-ada", "Terminating");
+    ending.manifest["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    let plan = run(&Case { live: vec![ending], ..Case::default() });
+    assert!(plan.is_empty(), "{plan:#?}");
+    let plan = run(&Case { live: vec![instance("gone", "gone-ada", "Suspended")], ..Case::default() });
+    assert!(!plan.is_empty());
+}
