@@ -3,8 +3,11 @@
 //! It decides no status by itself; whoever refuses names it.
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 /// Why a request is not answered with what it asked for.
@@ -58,6 +61,47 @@ impl IntoResponse for Refusal {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }
+}
+
+/// A JSON body; one that cannot be read is refused in the same shape as everything else.
+#[derive(Debug)]
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let Json(body) = <Json<T> as FromRequest<S>>::from_request(request, state).await.map_err(refuse)?;
+        Ok(Self(body))
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Refusal> {
+        let body = <Json<T> as OptionalFromRequest<S>>::from_request(request, state).await.map_err(refuse)?;
+        Ok(body.map(|Json(body)| Self(body)))
+    }
+}
+
+fn refuse(rejection: JsonRejection) -> Refusal {
+    let status = rejection.status();
+    let code = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "TooLarge",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "UnsupportedMediaType",
+        _ => "BadRequest",
+    };
+    let status = if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
+    let text = rejection.body_text();
+    let mut letters = text.chars();
+    let message: String = letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).take(500).collect();
+    Refusal::new(status, code, message).help("send JSON, with `Content-Type: application/json`")
+}
+
+/// The answer where the path is one of ours and the method is not.
+pub async fn wrong_method() -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "this address does not take that method")
 }
 
 /// What no answer goes out without: types are not guessed, no other site embeds or reads it, addresses are not told on.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::access::TOKEN_TIME;
-use super::answer::Refusal;
+use super::answer::{Body, Refusal};
 use super::events;
 use super::server::{Gateway, Shared};
 use crate::domain::chain;
@@ -74,7 +74,7 @@ async fn instances(State(gateway): Shared) -> Result<Response, Refusal> {
     Ok(Json(json!({ "instances": instances })).into_response())
 }
 
-async fn create(State(gateway): Shared, Json(mut request): Json<CreateRequest>) -> Result<Response, Refusal> {
+async fn create(State(gateway): Shared, Body(mut request): Body<CreateRequest>) -> Result<Response, Refusal> {
     // The page names nobody, and asking twice is no mistake there.
     if request.owner.trim().is_empty() && request.count.is_none() {
         request.owner.clone_from(&gateway.settings().person);
@@ -120,7 +120,7 @@ struct GotoBody {
 async fn goto(
     State(gateway): Shared,
     Path(name): Path<String>,
-    Json(body): Json<GotoBody>,
+    Body(body): Body<GotoBody>,
 ) -> Result<Response, Refusal> {
     accepted(gateway.workspaces().goto(&name, &body.step).await)
 }
@@ -148,14 +148,14 @@ pub struct ExtendBody {
 }
 
 /// The time that was asked for; none means the workshop's own.
-pub fn extension(body: Option<Json<ExtendBody>>) -> Option<Duration> {
-    body.and_then(|Json(body)| body.seconds).map(Duration::from_secs)
+pub fn extension(body: Option<Body<ExtendBody>>) -> Option<Duration> {
+    body.and_then(|Body(body)| body.seconds).map(Duration::from_secs)
 }
 
 async fn extend(
     State(gateway): Shared,
     Path(name): Path<String>,
-    body: Option<Json<ExtendBody>>,
+    body: Option<Body<ExtendBody>>,
 ) -> Result<Response, Refusal> {
     let expires = gateway.workspaces().extend(&name, extension(body)).await.map_err(refusal)?;
     Ok(Json(json!({ "expiresAt": expires })).into_response())
@@ -170,8 +170,12 @@ struct LogsQuery {
 async fn logs(
     State(gateway): Shared,
     Path(name): Path<String>,
-    Query(query): Query<LogsQuery>,
+    query: Result<Query<LogsQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
+    let bad = |rejection: QueryRejection| {
+        Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", rejection.body_text()).help("`follow` is true or false")
+    };
+    let Query(query) = query.map_err(bad)?;
     let view = found(&gateway, &name).await?;
     let none =
         || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "NoRuntime", "nothing is run here, so there are no logs");
@@ -181,7 +185,7 @@ async fn logs(
         .map_err(|error| Refusal::new(StatusCode::NOT_FOUND, "NoLogs", chain::messages(&*error).join(": ")))?;
     let lines = lines.take_until(gateway.settings().stop.clone().cancelled_owned());
     let head = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    Ok((head, Body::from_stream(lines)).into_response())
+    Ok((head, axum::body::Body::from_stream(lines)).into_response())
 }
 
 async fn open(State(gateway): Shared, Path(name): Path<String>) -> Result<Response, Refusal> {

@@ -4,7 +4,6 @@
 
 use std::time::Instant;
 
-use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
@@ -12,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::access::{cookies, set_owner_cookie};
-use super::answer::Refusal;
+use super::answer::{Body, Refusal};
 use super::pages;
 use super::server::{Gateway, Shared};
 
@@ -49,7 +48,7 @@ pub async fn asset(Path(path): Path<std::collections::HashMap<String, String>>, 
 pub async fn session(
     State(gateway): Shared,
     headers: HeaderMap,
-    Json(secret): Json<Secret>,
+    Body(secret): Body<Secret>,
 ) -> Result<Response, Refusal> {
     open(&gateway, &headers, secret.key.as_deref().unwrap_or_default())
 }

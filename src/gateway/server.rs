@@ -126,6 +126,7 @@ impl Gateway {
             .route("/w/{name}/ws", any(workspace::api))
             .route("/w/{name}/token", any(workspace::api))
             .fallback(home::not_found)
+            .method_not_allowed_fallback(answer::wrong_method)
             .layer(middleware::from_fn_with_state(self.clone(), guard::check))
             .layer(middleware::from_fn(secure))
             .layer(middleware::from_fn(log))
@@ -137,6 +138,7 @@ impl Gateway {
         Router::new()
             .nest("/control/v1", control::routes())
             .fallback(home::not_found)
+            .method_not_allowed_fallback(answer::wrong_method)
             .layer(middleware::from_fn(log))
             .with_state(self.clone())
     }

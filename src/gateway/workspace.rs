@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::access::{TOKEN_TIME, bearer, cookies, now, set_token_cookie};
-use super::answer::Refusal;
+use super::answer::{Body, Refusal};
 use super::control::{self, ExtendBody};
 use super::home::{self, Secret, is_owner};
 use super::proxy::{self, Passage, is_plain_path};
@@ -143,7 +143,7 @@ pub async fn session(
     State(gateway): Shared,
     Path(names): Names,
     headers: HeaderMap,
-    Json(secret): Json<Secret>,
+    Body(secret): Body<Secret>,
 ) -> Result<Response, Refusal> {
     if let Some(key) = &secret.key {
         return home::open(&gateway, &headers, key);
@@ -238,7 +238,7 @@ async fn extend(
     State(gateway): Shared,
     Path(names): Names,
     headers: HeaderMap,
-    body: Option<Json<ExtendBody>>,
+    body: Option<Body<ExtendBody>>,
 ) -> Result<Response, Refusal> {
     let admitted = admit(&gateway, name_of(&names), &headers).await?;
     let time = control::extension(body);

@@ -227,3 +227,41 @@ async fn no_secret_is_logged_however_much_is_logged() {
         assert!(!logged.contains(secret), "a secret is in the log");
     }
 }
+
+#[tokio::test]
+async fn whatever_cannot_be_read_is_refused_in_the_one_error_shape() {
+    let server = Server::start().await;
+    server.instance("alice");
+    let cookie = server.owner_cookie();
+    let origin = format!("http://{}", server.host());
+    let json = "application/json";
+    let rows: [(&str, &str, &str, &str, u16, &str); 12] = [
+        ("POST", "/control/v1/instances", json, "{", 400, "BadRequest"),
+        ("POST", "/control/v1/instances", json, r#"{"template": 1}"#, 400, "BadRequest"),
+        ("POST", "/control/v1/instances", "text/plain", "{}", 415, "UnsupportedMediaType"),
+        ("POST", "/control/v1/instances/alice/goto", json, "[]", 400, "BadRequest"),
+        ("POST", "/control/v1/instances/alice/goto", json, "", 400, "BadRequest"),
+        ("POST", "/control/v1/instances/alice/extend", json, "{seconds: 1}", 400, "BadRequest"),
+        ("POST", "/w/alice/gateway/v1/extend", json, "{", 400, "BadRequest"),
+        ("GET", "/control/v1/instances/alice/logs?follow=maybe", json, "", 400, "BadRequest"),
+        ("POST", "/session", json, "\"", 400, "BadRequest"),
+        ("POST", "/w/alice/session", json, "nothing", 400, "BadRequest"),
+        ("PUT", "/control/v1/instances", json, "{}", 405, "MethodNotAllowed"),
+        ("POST", "/control/v1/nothing", json, "{}", 404, "NotFound"),
+    ];
+    for (method, path, kind, body, status, code) in rows {
+        let method: Method = method.parse().unwrap();
+        let headers = [("cookie", cookie.as_str()), ("origin", &origin), ("content-type", kind)];
+        let answer = server.ask(method.clone(), path, &headers, body.to_owned()).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (status, code),
+            "{method} {path}: {}",
+            answer.body
+        );
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{method} {path}");
+    }
+    let huge = format!("{{\"key\": \"{}\"}}", "x".repeat(3 << 20));
+    let answer = server.ask(Method::POST, "/session", &[("content-type", json)], huge).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (413, "TooLarge"), "{}", answer.body);
+}
