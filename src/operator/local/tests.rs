@@ -285,7 +285,7 @@ async fn what_looks_for_the_management_api_elsewhere_is_started_anew() {
     let mut world = World::new();
     world.operator.take().unwrap().abort();
     world.operate_at(Some("http://host:1"));
-    let uid = world.create("ada").uid;
+    let uid = world.create("ada").await.uid;
     world.until("first-ada", runs("one")).await;
     world.runtime.asked();
     for (url, expected) in [("http://host:1", ""), ("http://host:2", "stop, start first-ada one")] {

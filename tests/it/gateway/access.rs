@@ -231,7 +231,7 @@ async fn no_secret_is_logged_however_much_is_logged() {
 #[tokio::test]
 async fn whatever_cannot_be_read_is_refused_in_the_one_error_shape() {
     let server = Server::start().await;
-    server.instance("alice");
+    server.instance("alice").await;
     let cookie = server.owner_cookie();
     let origin = format!("http://{}", server.host());
     let json = "application/json";
