@@ -19,7 +19,7 @@ pub(super) enum End {
     /// The embedded store; its SQLite work is done aside from the threads that serve.
     Store(Arc<Store>),
     /// A cluster.
-    Cluster(ClusterEnd),
+    Cluster(Box<ClusterEnd>),
 }
 
 /// An instance as it was read.

@@ -84,7 +84,7 @@ impl Workspaces {
     #[must_use]
     pub fn open_cluster(cluster: Cluster, mirror: Option<Mirror>, key: Option<SigningKey>, state: &Path) -> Self {
         let end = ClusterEnd { cluster, mirror, still: watch::Sender::new(0) };
-        Self::new(End::Cluster(end), key, state)
+        Self::new(End::Cluster(Box::new(end)), key, state)
     }
 
     fn new(end: End, key: Option<SigningKey>, state: &Path) -> Self {
@@ -210,7 +210,9 @@ impl Workspaces {
     /// Says that the backend of a running instance could not be reached, so that the operator of a cluster looks; the
     /// local one watches what it runs.
     pub fn nudge(&self, uid: &str) {
-        if let End::Cluster(ClusterEnd { mirror: Some(mirror), .. }) = &self.inner.end {
+        if let End::Cluster(cluster) = &self.inner.end
+            && let Some(mirror) = &cluster.mirror
+        {
             mirror.nudge(uid);
         }
     }
