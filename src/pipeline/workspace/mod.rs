@@ -16,8 +16,9 @@ mod view;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
@@ -43,6 +44,9 @@ use view::Parts;
 /// The namespace of all instances in local mode.
 pub const NAMESPACE: &str = "default";
 
+/// Brings the artifact of this digest, which the instance is pinned to, into the state directory; else says why not.
+pub type Bring = Arc<dyn Fn(Arc<WorkspaceInstance>, Digest) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
 /// Operations on instances; cheap to clone.
 ///
 /// Where an operation takes a reference, that is what [`InstanceView::reference`] says: the name in local mode, and
@@ -64,6 +68,7 @@ struct Inner {
     /// Names of workshops by their artifact's digest.
     names: Mutex<BTreeMap<String, String>>,
     subscriptions: Arc<Subscriptions>,
+    bring: OnceLock<Bring>,
 }
 
 impl fmt::Debug for Workspaces {
@@ -96,6 +101,7 @@ impl Workspaces {
             base: RwLock::default(),
             names: Mutex::default(),
             subscriptions: Arc::default(),
+            bring: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -259,6 +265,12 @@ impl Workspaces {
             End::Store(store) => Some(store),
             End::Cluster(_) => None,
         }
+    }
+
+    /// Says how an artifact is brought that neither the state directory nor the cluster has; said once, at the start.
+    pub fn bring_artifacts_by(&self, bring: Bring) {
+        // A second way would not be another one: who serves decides once.
+        let _ = self.inner.bring.set(bring);
     }
 
     /// The file of the artifact with this digest.

@@ -4,6 +4,7 @@
 //! newer one writes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -186,21 +187,29 @@ impl Workspaces {
         self.find_artifact(&held, parsed).await
     }
 
-    /// The bytes of an artifact: out of the state directory, else out of the cluster.
+    /// The bytes of an artifact: out of the state directory, else out of the cluster, else from where
+    /// [`Self::bring_artifacts_by`] says.
     pub async fn find_artifact(&self, instance: &WorkspaceInstance, digest: Digest) -> Result<Vec<u8>, Error> {
         let path = crate::pipeline::sync::artifact_path(&self.inner.state, digest);
-        let source = match tokio::fs::read(path).await {
+        let failed = |source| Error::Artifact { digest: digest.to_string(), source };
+        let missing = match tokio::fs::read(&path).await {
             Ok(bytes) => return Ok(bytes),
-            Err(source) => source,
+            Err(source) => failed(source),
         };
-        let failed = Error::Artifact { digest: digest.to_string(), source };
-        let End::Cluster(cluster) = &self.inner.end else { return Err(failed) };
-        let found = cluster.artifact(instance, &digest).await?;
-        found.ok_or_else(|| {
-            let message = format!("the artifact {digest} is neither in the state directory nor in the cluster");
-            let help = "the next sync of its repository brings it back; ask again then";
-            Error::unavailable("ArtifactAway", message, help)
-        })
+        let End::Cluster(cluster) = &self.inner.end else { return Err(missing) };
+        if let Some(bytes) = cluster.artifact(instance, &digest).await? {
+            return Ok(bytes);
+        }
+        let mut why = String::new();
+        if let Some(bring) = self.inner.bring.get() {
+            match bring(Arc::new(instance.clone()), digest).await {
+                Ok(()) => return tokio::fs::read(&path).await.map_err(failed),
+                Err(reason) => why = format!(": {reason}"),
+            }
+        }
+        let message = format!("the artifact {digest} is neither in the state directory nor in the cluster{why}");
+        let help = "the next sync of its repository brings it back; ask again then";
+        Err(Error::unavailable("ArtifactAway", message, help))
     }
 
     async fn session(&self, uid: &str) -> Result<Held, Error> {

@@ -3,3 +3,4 @@
 mod cluster;
 mod local;
 mod suite;
+mod world;
