@@ -35,7 +35,8 @@ use run_directory::RunDirectory;
 pub enum RuntimeError {
     /// Not root, so neither overlay nor foreign owners are possible.
     #[error(
-        "commands need root: they run in a container over an overlay mount; a recipe of files and env only does not"
+        "containers need root here: they run over an overlay mount whose files belong to several users; run this as \
+         root, or use Docker or Podman (a recipe of files and env only is compiled without a container)"
     )]
     NotRoot,
     /// The OCI runtime's program is missing.
