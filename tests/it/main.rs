@@ -28,6 +28,7 @@ mod management;
 mod mirror;
 mod node;
 mod operator;
+mod operator_cluster;
 mod provisioner;
 mod readme;
 mod runtime;

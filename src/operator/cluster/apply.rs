@@ -216,7 +216,7 @@ impl Look {
     }
 
     /// The workspace's own token.
-    fn token(&self) -> String {
+    pub(super) fn token(&self) -> String {
         let now = Timestamp::now().as_second();
         self.shared.settings.key.sign(&Claims {
             aud: self.uid.clone(),

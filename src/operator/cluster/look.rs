@@ -18,6 +18,7 @@ use super::status;
 use crate::adapters::cluster::{self, InstancePart, Part, difference};
 use crate::crd::conditions::Reason;
 use crate::crd::{WorkspaceInstance, WorkspaceTemplate, labels};
+use crate::domain::lifecycle::Reason::Succeeded;
 use crate::domain::lifecycle::{Action, Decision, Inputs, Revision, Seen, decide};
 use crate::domain::management::Phase;
 use crate::pipeline::workspace::record::{overrides_of, permit_of, record_of, revision_of, wish_of};
@@ -36,6 +37,10 @@ pub(super) struct Memory {
     pub calm: Option<Calm>,
     /// Failures in a row.
     failures: u32,
+    /// When what is around was last compared.
+    compared: Option<Instant>,
+    /// The last value of the annotation that asks for a look.
+    requested: Option<String>,
 }
 
 #[derive(Debug)]
@@ -151,6 +156,11 @@ impl Look {
         let subject = subject_of(&instance, &self.uid);
         let now = now();
 
+        let annotations = instance.metadata.annotations.as_ref();
+        let requested = annotations.and_then(|annotations| annotations.get(labels::REQUESTED_AT)).cloned();
+        let is_requested = requested.is_some() && requested != self.memory.requested;
+        self.is_nudged |= is_requested;
+
         // Dereference.
         let template = shared.settings.mirror.template(&instance.spec.template_ref.name);
         let found = self.dereference(&instance, &subject, now).await?;
@@ -187,6 +197,15 @@ impl Look {
             status::tell(&shared.settings.cluster, &written, event).await;
         }
         let turn = self.act(&written, &subject, &found, &decision, template.as_deref()).await?;
+        let is_calm = found.made.is_some() && matches!(turn, Turn::Wait(_)) && decision.record.phase == Phase::Running;
+        if is_calm && decision.record.reason == Some(Succeeded) {
+            if is_requested || self.memory.compared.is_some_and(|compared| compared.elapsed() > CALM / 2) {
+                self.heal(&subject, &decision.record, overrides.as_ref()).await?;
+                self.memory.compared = Some(Instant::now());
+            }
+            self.memory.compared.get_or_insert_with(Instant::now);
+            self.memory.requested = requested;
+        }
         self.memory.failures = 0;
         self.remember(&written, &decision, found, &turn);
         Ok(turn)

@@ -7,6 +7,7 @@ mod apply;
 mod artifacts;
 pub mod build;
 mod dereference;
+mod drift;
 mod engine;
 mod look;
 mod metrics;
