@@ -82,16 +82,16 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 /// The operator, as work that goes on while this process leads.
 fn operate(cluster: &Cluster, fronts: &Fronts, args: &Args, is_in_pod: bool, context: &Context) -> Beside {
     let (mirror, metrics) = (fronts.mirror.clone(), Arc::new(operator::Metrics::default()));
+    // A pod has no user whose credentials could be meant.
+    let credentials = if is_in_pod { Credentials::anonymous() } else { Credentials::docker() };
     let settings = Arc::new(operator::Settings {
         cluster: cluster.clone(),
         mirror: mirror.clone(),
-        state: context.state.clone(),
+        artifacts: Arc::new(operator::Artifacts::new(context.state.clone(), credentials)),
         key: Arc::new(fronts.key.clone()),
         management_url: fronts.management_url.clone(),
         gateway_url: Some(fronts.gateway.url().trim_end_matches('/').to_owned()),
         user_namespaces: args.user_namespaces,
-        // What this user may pull is nobody's business in a pod, which has no user.
-        credentials: if is_in_pod { Credentials::anonymous() } else { Credentials::docker() },
         metrics: Arc::clone(&metrics),
     });
     Beside {

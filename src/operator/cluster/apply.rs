@@ -135,7 +135,7 @@ impl Look {
         let (settings, room) = (&self.shared.settings, subject.room());
         let digest = start.artifact.as_str();
         let pull = template.and_then(|template| template.spec.image_pull_secret.as_ref());
-        let had = self.shared.artifacts.file(&settings.cluster, digest, Some(&start.image), pull).await;
+        let had = settings.artifacts.file(&settings.cluster, digest, Some(&start.image), pull).await;
         let read = match had {
             Ok(path) => tokio::fs::read(&path).await.map_err(|error| error.to_string()),
             Err(why) => Err(why),

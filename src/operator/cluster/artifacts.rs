@@ -19,7 +19,8 @@ const REST: Duration = Duration::from_secs(15);
 /// The entry of a Secret to pull with.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
-pub(super) struct Artifacts {
+/// The artifacts of one replica.
+pub struct Artifacts {
     state: PathBuf,
     credentials: Credentials,
     /// One is brought at a time; when and why the last try for each failed.
@@ -27,6 +28,8 @@ pub(super) struct Artifacts {
 }
 
 impl Artifacts {
+    /// Those in this state directory; registries are told these credentials.
+    #[must_use]
     pub fn new(state: PathBuf, credentials: Credentials) -> Self {
         Self { state, credentials, failed: Mutex::default() }
     }

@@ -403,7 +403,7 @@ pub(super) async fn problem_of(shared: &Shared, template: &WorkspaceTemplate) ->
     let spec = &template.spec;
     let image = spec.steps.first().map(|step| step.image_tag.as_str());
     let pull = spec.image_pull_secret.as_ref();
-    shared.artifacts.file(&shared.settings.cluster, &spec.artifact.digest, image, pull).await.err()
+    shared.settings.artifacts.file(&shared.settings.cluster, &spec.artifact.digest, image, pull).await.err()
 }
 
 fn has_finalizer(instance: &WorkspaceInstance) -> bool {

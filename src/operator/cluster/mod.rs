@@ -16,18 +16,16 @@ mod seen;
 mod status;
 mod templates;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub use artifacts::Artifacts;
 pub use metrics::Metrics;
 
 use crate::adapters::cluster::{Cluster, Mirror};
-use crate::adapters::registry::Credentials;
 use crate::domain::token::SigningKey;
-use artifacts::Artifacts;
 use build::Surroundings;
 
 /// What the operator works with.
@@ -36,8 +34,6 @@ pub struct Settings {
     pub cluster: Cluster,
     /// Its instances and templates.
     pub mirror: Mirror,
-    /// The state directory, for artifacts.
-    pub state: PathBuf,
     /// The key that signs workspaces' own tokens.
     pub key: Arc<SigningKey>,
     /// The management API as pods reach it; none: backends run alone.
@@ -46,8 +42,8 @@ pub struct Settings {
     pub gateway_url: Option<String>,
     /// Pods get user namespaces of their own.
     pub user_namespaces: bool,
-    /// Who this is to registries, for artifacts that another replica or an author brought in.
-    pub credentials: Credentials,
+    /// Artifacts, also those that another replica or an author brought in.
+    pub artifacts: Arc<Artifacts>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -56,7 +52,6 @@ pub struct Settings {
 struct Shared {
     settings: Arc<Settings>,
     around: Surroundings,
-    artifacts: Artifacts,
 }
 
 /// Keeps workspaces as instances ask until `stop` is cancelled; what runs goes on then.
@@ -69,8 +64,7 @@ pub async fn run(settings: Arc<Settings>, stop: CancellationToken) {
         operator,
         user_namespaces: settings.user_namespaces,
     };
-    let artifacts = Artifacts::new(settings.state.clone(), settings.credentials.clone());
-    let shared = Arc::new(Shared { settings, around, artifacts });
+    let shared = Arc::new(Shared { settings, around });
     tokio::join!(engine::run(Arc::clone(&shared), stop.clone()), templates::run(shared, stop));
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{Subject, labels_of, object};
 use crate::adapters::cluster::Part;
+use crate::pipeline::workspace::ARTIFACT_FILE;
 
 /// The most compressed bytes that a ConfigMap carries; larger artifacts are fetched from the management API.
 pub const MAX_CARRIED: usize = 512 * 1024;
@@ -38,6 +39,6 @@ pub fn build_artifact(subject: &Subject, digest: &str, bytes: &[u8]) -> std::io:
     map["metadata"]["labels"] = labels_of(subject);
     map["immutable"] = true.into();
     let text = base64::engine::general_purpose::STANDARD.encode(packed);
-    map["binaryData"] = serde_json::json!({ "workshop.db.zst": text });
+    map["binaryData"] = serde_json::json!({ ARTIFACT_FILE: text });
     Ok(Carried::ConfigMap(map))
 }
