@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::fronts::{FrontFlags, Fronts};
 use super::{Context, Exit, Failure};
-use crate::adapters::cluster::Cluster;
+use crate::adapters::cluster::{Cluster, Mirror};
 use crate::adapters::registry::Credentials;
 use crate::controller::{self, Beside, Options};
 use crate::operator::cluster as operator;
 use crate::pipeline::platform::{Platform, PlatformError};
+use crate::pipeline::workspace::Bring;
 
 /// Flags of `workshop controller`.
 #[derive(Debug, clap::Args)]
@@ -84,10 +85,12 @@ fn operate(cluster: &Cluster, fronts: &Fronts, args: &Args, is_in_pod: bool, con
     let (mirror, metrics) = (fronts.mirror.clone(), Arc::new(operator::Metrics::default()));
     // A pod has no user whose credentials could be meant.
     let credentials = if is_in_pod { Credentials::anonymous() } else { Credentials::docker() };
+    let artifacts = Arc::new(operator::Artifacts::new(context.state.clone(), credentials));
+    fronts.workspaces.bring_artifacts_by(bring(cluster, &mirror, &artifacts));
     let settings = Arc::new(operator::Settings {
         cluster: cluster.clone(),
         mirror: mirror.clone(),
-        artifacts: Arc::new(operator::Artifacts::new(context.state.clone(), credentials)),
+        artifacts,
         key: Arc::new(fronts.key.clone()),
         management_url: fronts.management_url.clone(),
         gateway_url: Some(fronts.gateway.url().trim_end_matches('/').to_owned()),
@@ -98,4 +101,19 @@ fn operate(cluster: &Cluster, fronts: &Fronts, args: &Args, is_in_pod: bool, con
         work: Arc::new(move |lost| Box::pin(operator::run(Arc::clone(&settings), lost))),
         metrics: Arc::new(move || metrics.render(&mirror)),
     }
+}
+
+/// How a replica comes by an artifact that somebody else brought in.
+fn bring(cluster: &Cluster, mirror: &Mirror, artifacts: &Arc<operator::Artifacts>) -> Bring {
+    let (cluster, mirror, artifacts) = (cluster.clone(), mirror.clone(), Arc::clone(artifacts));
+    Arc::new(move |instance, digest| {
+        let (cluster, mirror, artifacts) = (cluster.clone(), mirror.clone(), Arc::clone(&artifacts));
+        Box::pin(async move {
+            let pin = instance.status.as_ref().and_then(|status| status.pinned.as_ref());
+            let image = pin.and_then(|pin| pin.steps.first()).map(|step| step.image_tag.as_str());
+            let template = mirror.template(&instance.spec.template_ref.name);
+            let pull = template.as_ref().and_then(|template| template.spec.image_pull_secret.as_ref());
+            artifacts.file(&cluster, &digest.to_string(), image, pull).await.map(drop)
+        })
+    })
 }

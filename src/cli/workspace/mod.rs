@@ -163,7 +163,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             instances.retain(|instance| workshop.as_deref().is_none_or(|id| instance["template"] == id));
             match (printer.is_json(), instances.is_empty()) {
                 (true, _) => printer.json(&json!({ "instances": instances })),
-                (false, true) => printer.talk("no workspaces yet: `workshop workspace create --template WORKSHOP` makes one"),
+                (false, true) => {
+                    printer.talk("no workspaces yet: `workshop workspace create --template WORKSHOP` makes one")
+                }
                 (false, false) => {
                     printer.data(&table::instances(&instances, all_namespaces, jiff::Timestamp::now()));
                 }
