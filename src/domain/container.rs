@@ -15,6 +15,8 @@ pub mod place {
     pub const ARTIFACT: &str = "/workshop/artifact/workshop.db";
     /// The workspace's own token.
     pub const TOKEN: &str = "/workshop/secret/token";
+    /// Credentials of the learner's own cluster, for the backend to hand over.
+    pub const CLUSTER: &str = "/workshop/cluster";
     /// The backend's own files.
     pub const STATE: &str = "/workshop/state";
     /// The directory of the sockets.

@@ -2,6 +2,7 @@
 //!
 //! Says what exists and carries out single requests; what should exist is decided by the plan.
 
+mod api_servers;
 mod around;
 mod config_maps;
 mod error;

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 
 use super::build::{
-    Carried, NAME, Secrets, Subject, Workload, artifact_name, build_artifact, build_deployment, build_namespace,
-    build_surroundings, surroundings_digest,
+    Carried, NAME, Secrets, Subject, Workload, artifact_name, build_artifact, build_deployment, build_lab,
+    build_namespace, build_surroundings, has_lab, surroundings_digest,
 };
 use super::dereference::{Found, is_leaving, is_own};
 use super::look::{Look, Stop, key_of};
@@ -22,6 +22,7 @@ use crate::crd::{WorkspaceInstance, WorkspaceTemplate};
 use crate::domain::lifecycle::Start;
 use crate::domain::object::{Kind, ObjectKey};
 use crate::domain::token::{Claims, Role};
+use crate::domain::workspace::ClusterMode;
 use crate::pipeline::workspace::record::moment_text;
 
 /// How long a workspace's own token is valid.
@@ -70,6 +71,10 @@ impl Look {
         since: Timestamp,
         template: Option<&WorkspaceTemplate>,
     ) -> Result<(), Stop> {
+        if start.settings.cluster.mode == ClusterMode::PerWorkspace {
+            let why = "its workshop wants a cluster for each workspace (cluster.mode: per-workspace), which this controller cannot make; shared gives each learner a namespace";
+            return Err(Problem::person(Reason::Unsupported, why).into());
+        }
         let (settings, around, room) = (&self.shared.settings, &self.shared.around, subject.room());
         // What was remembered of a calm instance does not say what it was made of.
         let made = match &found.made {
@@ -105,6 +110,7 @@ impl Look {
                 for object in build_surroundings(subject, around, start, &secrets) {
                     self.patiently(|| settings.cluster.apply_part(object.part, &room, &object.manifest)).await?;
                 }
+                self.set_lab(subject, found, start).await?;
                 if self.carry(subject, start, template).await? { "carried" } else { "fetched" }
             }
         };
@@ -123,6 +129,52 @@ impl Look {
             settings.cluster.delete_part(Part::ConfigMap, &room, &old, None).await?;
         }
         Ok(())
+    }
+
+    /// Makes the namespace that the learner may use, or takes away the one that they might before.
+    async fn set_lab(&self, subject: &Subject, found: &Found, start: &Start) -> Result<(), Stop> {
+        if found.made.is_none() && !has_lab(start) {
+            return Ok(());
+        }
+        let (settings, lab) = (&self.shared.settings, subject.lab());
+        let there = settings.cluster.read_namespace(&lab).await?;
+        if there.as_ref().is_some_and(|there| !is_own(there, &self.uid)) {
+            return if has_lab(start) { Err(taken(&there.unwrap_or_default(), &lab).into()) } else { Ok(()) };
+        }
+        if !has_lab(start) {
+            return self.remove(there.as_ref(), &lab).await;
+        }
+        if there.as_ref().is_some_and(is_leaving) {
+            let why = format!("its namespace \"{lab}\" is being removed; a new one is made after that");
+            return Err(Problem::waiting(Reason::Progressing, why).into());
+        }
+        for object in build_lab(subject, &self.shared.around, start) {
+            match object.part {
+                Part::Namespace => settings.cluster.create_part(object.part, "", &object.manifest).await.map(drop)?,
+                // Role bindings are the operator's to make everywhere.
+                Part::RoleBinding => {
+                    settings.cluster.create_part(object.part, &lab, &object.manifest).await.map(drop)?;
+                }
+                part => {
+                    self.patiently(|| settings.cluster.apply_part(part, &lab, &object.manifest)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a namespace that is ours, unless that goes on already.
+    async fn remove(&self, namespace: Option<&Namespace>, name: &str) -> Result<(), Stop> {
+        let Some(namespace) = namespace.filter(|namespace| is_own(namespace, &self.uid) && !is_leaving(namespace))
+        else {
+            return Ok(());
+        };
+        let cluster = &self.shared.settings.cluster;
+        match cluster.delete_part(Part::Namespace, "", name, namespace.metadata.uid.as_deref()).await {
+            // It is another one by now, or somebody else deletes it too: the next look sees.
+            Ok(()) | Err(cluster::Error::Stale { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Puts the artifact beside the pod; false where the backend has to fetch it.
@@ -197,14 +249,8 @@ impl Look {
             cluster.scale_deployment(&room, NAME, 0).await?;
             return Ok(());
         }
-        let Some(namespace) = found.namespace.as_ref().filter(|namespace| !is_leaving(namespace)) else {
-            return Ok(());
-        };
-        match cluster.delete_part(Part::Namespace, "", &room, namespace.metadata.uid.as_deref()).await {
-            // It is another one by now, or somebody else deletes it too: the next look sees.
-            Ok(()) | Err(cluster::Error::Stale { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.remove(found.namespace.as_ref(), &room).await?;
+        self.remove(found.lab.as_ref(), &subject.lab()).await
     }
 
     /// Deletes the instance itself.

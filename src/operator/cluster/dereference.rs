@@ -21,6 +21,8 @@ pub(super) struct Found {
     pub made: Option<Made>,
     /// The namespace, where it was asked for.
     pub namespace: Option<Namespace>,
+    /// The learner's own namespace, where it was asked for.
+    pub lab: Option<Namespace>,
 }
 
 impl Look {
@@ -31,15 +33,18 @@ impl Look {
         subject: &Subject,
         now: Timestamp,
     ) -> Result<Found, Stop> {
-        let nothing = Found { seen: Seen::Nothing, made: None, namespace: None };
+        let nothing = Found { seen: Seen::Nothing, made: None, namespace: None, lab: None };
         let (cluster, room) = (&self.shared.settings.cluster, subject.room());
         if instance.metadata.deletion_timestamp.is_some() {
-            let namespace = cluster.read_namespace(&room).await?.filter(|namespace| is_own(namespace, &self.uid));
-            let seen = match &namespace {
-                Some(_) => Seen::Ended { fingerprint: String::new(), reason: String::new() },
-                None => Seen::Nothing,
+            let own = |namespace: &Namespace| is_own(namespace, &self.uid);
+            let namespace = cluster.read_namespace(&room).await?.filter(own);
+            let lab = cluster.read_namespace(&subject.lab()).await?.filter(own);
+            let seen = if namespace.is_some() || lab.is_some() {
+                Seen::Ended { fingerprint: String::new(), reason: String::new() }
+            } else {
+                Seen::Nothing
             };
-            return Ok(Found { seen, made: None, namespace });
+            return Ok(Found { seen, made: None, namespace, lab });
         }
         let status = instance.status.as_ref();
         if status.is_none_or(|status| status.namespace.is_none()) {
@@ -50,7 +55,7 @@ impl Look {
         if let Some(calm) =
             self.memory.calm.as_ref().filter(|calm| !is_nudged && calm.epoch == epoch && calm.at.elapsed() < CALM)
         {
-            return Ok(Found { seen: calm.seen.clone(), made: None, namespace: None });
+            return Ok(Found { seen: calm.seen.clone(), made: None, namespace: None, lab: None });
         }
         let read = async {
             let deployment = cluster.read_deployment(&room, NAME).await?;
@@ -65,6 +70,7 @@ impl Look {
                 seen: seen_of(deployment.as_ref(), &pods, now),
                 made: deployment.as_ref().map(made_of),
                 namespace: None,
+                lab: None,
             }),
             // Rights end with the namespace that gave them.
             Err(cluster::Error::Forbidden { attempt, missing }) => match cluster.read_namespace(&room).await? {

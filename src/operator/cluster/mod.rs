@@ -63,9 +63,18 @@ pub async fn run(settings: Arc<Settings>, stop: CancellationToken) {
         system: settings.cluster.namespace().to_owned(),
         operator,
         user_namespaces: settings.user_namespaces,
+        api_servers: api_servers(&settings.cluster).await,
     };
     let shared = Arc::new(Shared { settings, around });
     tokio::join!(engine::run(Arc::clone(&shared), stop.clone()), templates::run(shared, stop));
+}
+
+/// Where the API server is; workspaces with a lab may reach it there.
+async fn api_servers(cluster: &Cluster) -> Vec<std::net::SocketAddr> {
+    cluster.read_api_servers().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "where the API server is remains unknown: network policies let no lab's learner reach it");
+        Vec::new()
+    })
 }
 
 /// Who this program is, for the role bindings it makes; asked until the API server answers.

@@ -66,18 +66,8 @@ fn a_killed_backend_comes_back_with_step_and_progress() {
     });
     let epoch = |object: &Value| object["status"]["epoch"].as_i64();
     let before = seat.object().as_ref().and_then(epoch).expect("an epoch");
-    let pod = seat.pods().remove(0);
     // From the machine: within the container nobody may.
-    let id = node().cluster.kubectl(&[
-        "get",
-        "pod",
-        "-n",
-        &seat.home(),
-        &pod,
-        "-o",
-        "jsonpath={.status.containerStatuses[0].containerID}",
-    ]);
-    let id = id.trim_start_matches("containerd://").to_owned();
+    let id = seat.container();
     let killed = Command::new("runc").args(["--root", "/run/containerd/runc/k8s.io", "kill", &id, "KILL"]).status();
     assert!(killed.unwrap().success());
     seat.wait_for("have a backend again", |object| {

@@ -5,6 +5,7 @@ mod class;
 mod faults;
 mod isolation;
 mod journey;
+mod lab;
 mod life;
 mod revisions;
 
@@ -185,6 +186,14 @@ impl Seat {
         let list = self.node.cluster.get(&["pods", "-n", &self.home()]).unwrap_or_default();
         let pods = list["items"].as_array().cloned().unwrap_or_default();
         pods.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The id of the one container that runs for it.
+    fn container(&self) -> String {
+        let (home, pod) = (self.home(), self.pods().remove(0));
+        let path = "jsonpath={.status.containerStatuses[0].containerID}";
+        let id = self.node.cluster.kubectl(&["get", "pod", "-n", &home, &pod, "-o", path]);
+        id.trim_start_matches("containerd://").to_owned()
     }
 
     /// Waits until instance and namespace are gone.

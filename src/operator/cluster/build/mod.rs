@@ -1,13 +1,17 @@
 //! What a workspace consists of in a cluster, as objects. Pure: values in, JSON out; nothing is asked and nothing applied.
 
 mod artifact;
+mod lab;
 mod network;
 mod room;
 mod workload;
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 pub use artifact::{Carried, MAX_CARRIED, artifact_name, build_artifact};
+pub use lab::{build_lab, has_lab};
 pub use network::build_network_policy;
 pub use room::{build_namespace, build_room};
 pub use workload::{ROLLOUT_WITHIN, Workload, build_deployment};
@@ -49,6 +53,12 @@ impl Subject {
         labels::workspace_namespace(&self.namespace, &self.name)
     }
 
+    /// The namespace that its learner may use through the API, where there is one.
+    #[must_use]
+    pub fn lab(&self) -> String {
+        format!("{}-lab", self.room())
+    }
+
     /// What all pages of the workspace begin with.
     #[must_use]
     pub fn base_path(&self) -> String {
@@ -69,6 +79,8 @@ pub struct Surroundings {
     pub operator: String,
     /// Pods get user namespaces of their own.
     pub user_namespaces: bool,
+    /// Where the API server is behind its Service; none where that could not be found out.
+    pub api_servers: Vec<SocketAddr>,
 }
 
 /// An object to apply.
@@ -93,7 +105,7 @@ pub struct Secrets {
 #[must_use]
 pub fn build_surroundings(subject: &Subject, around: &Surroundings, start: &Start, secrets: &Secrets) -> Vec<Object> {
     let mut objects = build_room(start);
-    objects.push(Object { part: Part::NetworkPolicy, manifest: build_network_policy(around, start) });
+    objects.push(Object { part: Part::NetworkPolicy, manifest: build_network_policy(subject, around, start) });
     objects.push(secret(TOKEN.0, "Opaque", &[(TOKEN.1, secrets.token.as_bytes())]));
     if let Some(pull) = &secrets.pull {
         let entries: Vec<(&str, &[u8])> = pull.iter().map(|(key, value)| (key.as_str(), value.as_slice())).collect();
@@ -114,7 +126,8 @@ pub fn surroundings_digest(subject: &Subject, around: &Surroundings, start: &Sta
     let pull = has_pull.then(std::collections::BTreeMap::new);
     let objects = build_surroundings(subject, around, start, &Secrets { token: String::new(), pull });
     let mut text = around.verify_key.clone();
-    for object in &objects {
+    let lab = if has_lab(start) { build_lab(subject, around, start) } else { Vec::new() };
+    for object in objects.iter().chain(&lab) {
         text.push_str(&object.manifest.to_string());
     }
     Digest::of(text.as_bytes()).hex()[..16].to_owned()

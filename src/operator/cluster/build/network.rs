@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{NAME, Surroundings, object};
+use super::lab::{has_lab, way_to_lab};
+use super::{NAME, Subject, Surroundings, object};
 use crate::adapters::cluster::Part;
 use crate::domain::container::{Egress, place};
 use crate::domain::lifecycle::Start;
@@ -19,14 +20,13 @@ const NODE_NAMES: &str = "169.254.20.10/32";
 
 /// The policy of a workspace: in from the gateway's namespace only, out as its settings say and to the management API.
 #[must_use]
-pub fn build_network_policy(around: &Surroundings, start: &Start) -> Value {
+pub fn build_network_policy(subject: &Subject, around: &Surroundings, start: &Start) -> Value {
     let mut policy = object(Part::NetworkPolicy, NAME);
-    let mut egress = match Egress::of(start.settings.network.egress.as_deref()) {
-        Egress::None => Vec::new(),
-        Egress::Internet => internet(),
-        Egress::Rules(rules) => rules.iter().map(rule).collect(),
-    };
+    let mut egress = egress(start);
     egress.extend(management(around));
+    if has_lab(start) {
+        egress.extend(way_to_lab(subject, around));
+    }
     policy["spec"] = json!({
         "podSelector": {},
         "policyTypes": ["Ingress", "Egress"],
@@ -37,6 +37,20 @@ pub fn build_network_policy(around: &Surroundings, start: &Start) -> Value {
         "egress": egress,
     });
     policy
+}
+
+/// What the workshop's settings let out.
+pub(super) fn egress(start: &Start) -> Vec<Value> {
+    match Egress::of(start.settings.network.egress.as_deref()) {
+        Egress::None => Vec::new(),
+        Egress::Internet => internet(),
+        Egress::Rules(rules) => rules.iter().map(rule).collect(),
+    }
+}
+
+/// Selects the namespace of this name.
+pub(super) fn own_name(namespace: &str) -> Value {
+    json!({ "matchLabels": { NAMESPACE_NAME: namespace } })
 }
 
 fn internet() -> Vec<Value> {

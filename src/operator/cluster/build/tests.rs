@@ -16,6 +16,7 @@ fn around() -> Surroundings {
         system: "workshop-system".into(),
         operator: "system:serviceaccount:workshop-system:workshop-controller".into(),
         user_namespaces: false,
+        api_servers: vec!["192.0.2.7:6443".parse().unwrap()],
     }
 }
 
@@ -169,7 +170,8 @@ fn the_network_denies_what_the_settings_do_not_name() {
     assert_eq!(rules["egress"].as_array().map(Vec::len), Some(2));
     assert_eq!(rules["egress"][0]["to"], json!([{ "ipBlock": { "cidr": "10.1.0.0/16" } }]));
     let named = Surroundings { management_url: Some("http://controller.system.svc:8081".into()), ..around() };
-    let egress = build_network_policy(&named, &start(&json!({"network": {"egress": []}})))["spec"]["egress"].clone();
+    let egress =
+        build_network_policy(&subject(), &named, &start(&json!({"network": {"egress": []}})))["spec"]["egress"].clone();
     let to = &egress[0]["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"];
     assert_eq!(to, "workshop-system");
 }
@@ -221,4 +223,27 @@ fn an_artifact_is_carried_where_it_fits() {
     .take(MAX_CARRIED + 1024)
     .collect();
     assert_eq!(build_artifact(&subject(), &digest, &noise).unwrap(), Carried::Fetched);
+}
+
+#[test]
+fn a_lab_bounds_its_learner_before_it_lets_them_in() {
+    let shared = start(&json!({"cluster": {"mode": "shared"}, "network": {"egress": []}}));
+    let room = subject().room();
+    let objects = build_lab(&subject(), &around(), &shared);
+    let parts: Vec<Part> = objects.iter().map(|object| object.part).collect();
+    assert_eq!(parts.first(), Some(&Part::Namespace));
+    assert_eq!(parts.last(), Some(&Part::RoleBinding));
+    assert_eq!(objects[0].manifest["metadata"]["name"], format!("{room}-lab"));
+    assert_eq!(objects[0].manifest["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "baseline");
+    let binding = &objects.last().unwrap().manifest;
+    assert_eq!(binding["roleRef"]["name"], "workshop-learner");
+    let account = json!([{ "kind": "ServiceAccount", "namespace": room, "name": NAME }]);
+    assert_eq!(binding["subjects"], account);
+    assert!(objects.iter().all(|object| object.manifest["metadata"]["labels"][labels::INSTANCE_UID] == subject().uid));
+
+    // The workspace itself gets to its lab and to the API server, and to nothing else that it did not before.
+    let ways = |start: &Start| build_network_policy(&subject(), &around(), start)["spec"]["egress"].to_string();
+    let none = start(&json!({"network": {"egress": []}}));
+    assert!(ways(&shared).contains("192.0.2.7/32") && ways(&shared).contains(&format!("{room}-lab")));
+    assert!(!ways(&none).contains("192.0.2.7/32") && !ways(&none).contains("-lab"));
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::lab::{access, has_lab};
 use super::{NAME, PERSIST, PULL, Subject, Surroundings, TOKEN, artifact_name, labels_of, object};
 use crate::adapters::cluster::Part;
 use crate::crd::labels;
@@ -90,6 +91,13 @@ fn build_pod(workload: &Workload<'_>) -> Value {
         volumes.push(json!({ "name": PERSIST, "persistentVolumeClaim": { "claimName": PERSIST } }));
         mounts.push(json!({ "name": PERSIST, "mountPath": place::PERSIST }));
     }
+    let mut environment = environment(workload);
+    if has_lab(start) {
+        let (volume, mount, variable) = access(subject);
+        volumes.push(volume);
+        mounts.push(mount);
+        environment.push(variable);
+    }
     let resources = &start.settings.resources;
     let mut pod = json!({
         "serviceAccountName": NAME,
@@ -102,7 +110,7 @@ fn build_pod(workload: &Workload<'_>) -> Value {
             "name": NAME,
             "image": start.image,
             "imagePullPolicy": "IfNotPresent",
-            "env": environment(workload),
+            "env": environment,
             "ports": [{ "name": "http", "containerPort": place::PORT, "protocol": "TCP" }],
             "resources": {
                 "limits": { "cpu": resources.cpu.as_str(), "memory": resources.memory.as_str() },

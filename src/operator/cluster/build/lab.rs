@@ -1,0 +1,120 @@
+//! The lab: a second namespace in which a learner works through the Kubernetes API, bounded as the workspace itself is.
+//!
+//! The workspace's account may do there what the ClusterRole `workshop-learner` says, and nothing anywhere else.
+
+use serde_json::{Value, json};
+
+use super::network::{egress, own_name};
+use super::{NAME, Object, Subject, Surroundings, build_namespace, labels_of, object};
+use crate::adapters::cluster::Part;
+use crate::domain::container::place;
+use crate::domain::lifecycle::Start;
+use crate::domain::workspace::ClusterMode;
+
+/// What a learner may do in their lab.
+pub const LEARNER_ROLE: &str = "workshop-learner";
+/// A lab has so many times the workspace's own processors and memory.
+const SHARE: u128 = 4;
+/// How long a token lasts; the kubelet renews it long before.
+const TOKEN_SECONDS: u32 = 3600;
+
+/// Whether a lab belongs to what is started.
+#[must_use]
+pub fn has_lab(start: &Start) -> bool {
+    start.settings.cluster.mode == ClusterMode::Shared
+}
+
+/// The namespace and all that is in it, in the order in which it is applied.
+#[must_use]
+pub fn build_lab(subject: &Subject, around: &Surroundings, start: &Start) -> Vec<Object> {
+    let [mut namespace, binding] = build_namespace(subject, around);
+    namespace.manifest["metadata"]["name"] = subject.lab().into();
+    let mut learner = object(Part::RoleBinding, LEARNER_ROLE);
+    learner["roleRef"] =
+        json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": LEARNER_ROLE });
+    learner["subjects"] = json!([{ "kind": "ServiceAccount", "namespace": subject.room(), "name": NAME }]);
+    let mut objects = vec![namespace, binding];
+    let bounds = [
+        Object { part: Part::ResourceQuota, manifest: quota(start) },
+        Object { part: Part::LimitRange, manifest: limits(start) },
+        Object { part: Part::NetworkPolicy, manifest: policy(subject, start) },
+        // Last: who is let in finds everything that bounds them.
+        Object { part: Part::RoleBinding, manifest: learner },
+    ];
+    objects.extend(bounds.into_iter().map(|mut object| {
+        object.manifest["metadata"]["labels"] = labels_of(subject);
+        object
+    }));
+    objects
+}
+
+fn quota(start: &Start) -> Value {
+    let resources = &start.settings.resources;
+    let mut quota = object(Part::ResourceQuota, NAME);
+    quota["spec"] = json!({ "hard": {
+        "limits.cpu": format!("{}m", resources.cpu.thousandths() * SHARE),
+        "limits.memory": (resources.memory.units() * SHARE).to_string(),
+        "pods": "20",
+        "services": "10",
+        // Neither leaves the lab.
+        "services.nodeports": "0",
+        "services.loadbalancers": "0",
+        "configmaps": "50",
+        "secrets": "50",
+        "persistentvolumeclaims": "4",
+        "requests.storage": "4Gi",
+    } });
+    quota
+}
+
+/// What a container has that says nothing: a quota on limits would refuse it.
+fn limits(start: &Start) -> Value {
+    let resources = &start.settings.resources;
+    let (cpu, memory) = (resources.cpu.thousandths(), resources.memory.units());
+    let mut limits = object(Part::LimitRange, NAME);
+    limits["spec"] = json!({ "limits": [{
+        "type": "Container",
+        "default": { "cpu": format!("{}m", (cpu / 2).max(1)), "memory": (memory / 2).max(1).to_string() },
+        "defaultRequest": { "cpu": format!("{}m", (cpu / 20).max(1)), "memory": (memory / 8).max(1).to_string() },
+    }] });
+    limits
+}
+
+/// In from the lab and its workspace, out to the lab and where the workspace may go.
+fn policy(subject: &Subject, start: &Start) -> Value {
+    let mut policy = object(Part::NetworkPolicy, NAME);
+    let mut out = egress(start);
+    out.push(json!({ "to": [{ "podSelector": {} }] }));
+    policy["spec"] = json!({
+        "podSelector": {},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{ "from": [{ "podSelector": {} }, { "namespaceSelector": own_name(&subject.room()) }] }],
+        "egress": out,
+    });
+    policy
+}
+
+/// What the workspace's own policy lets out besides: its lab, and the API server where its address is known.
+#[must_use]
+pub fn way_to_lab(subject: &Subject, around: &Surroundings) -> Vec<Value> {
+    let mut ways = vec![json!({ "to": [{ "namespaceSelector": own_name(&subject.lab()) }] })];
+    ways.extend(around.api_servers.iter().map(|server| {
+        let bits = if server.is_ipv4() { 32 } else { 128 };
+        json!({
+            "to": [{ "ipBlock": { "cidr": format!("{}/{bits}", server.ip()) } }],
+            "ports": [{ "protocol": "TCP", "port": server.port() }],
+        })
+    }));
+    ways
+}
+
+/// The volume, its mount and the variable by which the backend makes the learner's kubeconfig.
+#[must_use]
+pub fn access(subject: &Subject) -> (Value, Value, Value) {
+    let volume = json!({ "name": "cluster", "projected": { "defaultMode": 0o400, "sources": [
+        { "serviceAccountToken": { "path": "token", "expirationSeconds": TOKEN_SECONDS } },
+        { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+    ] } });
+    let mount = json!({ "name": "cluster", "mountPath": place::CLUSTER, "readOnly": true });
+    (volume, mount, json!({ "name": "WORKSHOP_LAB_NAMESPACE", "value": subject.lab() }))
+}
