@@ -14,7 +14,6 @@ use crate::crd::{WorkspaceInstance, WorkspaceTemplate, labels};
 use crate::domain::object::{Kind, Live, ObjectKey};
 
 /// Where instances are kept.
-#[expect(clippy::large_enum_variant, reason = "there is one of it in a program, behind an Arc")]
 pub(super) enum End {
     /// The embedded store; its SQLite work is done aside from the threads that serve.
     Store(Arc<Store>),
