@@ -65,9 +65,16 @@ start() {
 
 # Kills what start NAME has started, and starts the same command again.
 start_again() {
-  local name=$1 command
+  local name=$1 command pid threads tries
   mapfile -d '' -t command <"$DIR/command/$name"
-  kill_and_wait "$(cut -d' ' -f1 "$DIR/pid/$name")"
+  pid=$(cut -d' ' -f1 "$DIR/pid/$name")
+  kill_and_wait "$pid"
+  # Dead by its state, it may still have threads, and with them its port.
+  for ((tries = 0; tries < 100; tries++)); do
+    threads=("/proc/$pid/task"/*)
+    ((${#threads[@]} > 1)) || break
+    sleep 0.05
+  done
   start "$name" "${command[@]}"
 }
 

@@ -32,6 +32,7 @@ mod operator_cluster;
 mod provisioner;
 mod readme;
 mod runtime;
+mod scale;
 mod spine;
 mod support;
 mod sync;

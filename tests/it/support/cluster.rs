@@ -94,6 +94,11 @@ impl TestCluster {
         Self::start_as(name, &["--node"])
     }
 
+    /// Starts one with simulated nodes: pods on them become Ready at once, and nothing runs in them.
+    pub fn start_with_kwok(name: &str, nodes: usize) -> Self {
+        Self::start_as(name, &["--kwok", &nodes.to_string()])
+    }
+
     fn start_as(name: &str, flags: &[&str]) -> Self {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
         let directory = std::env::temp_dir().join(format!("wsp-{name}-{}", std::process::id()));
@@ -166,6 +171,30 @@ impl TestCluster {
         self.env("KUBECONFIG_NOBODY").into()
     }
 
+    /// Kills one of its processes without warning and starts it anew; returns when the API server answers.
+    pub fn restart(&self, process: &str) {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let said = Command::new(package.join("hack/control-plane/control-plane"))
+            .args(["restart", self.directory.to_str().unwrap(), process])
+            .stdin(Stdio::null())
+            .output()
+            .expect("hack/control-plane/control-plane");
+        assert!(said.status.success(), "{process} did not start anew:\n{}", String::from_utf8_lossy(&said.stderr));
+    }
+
+    /// Lets etcd forget everything but what is now, as it does by itself after some minutes.
+    pub async fn forget_history(&self) {
+        let call = async |path: &str, body: Value| -> Value {
+            let url = format!("{}/v3/kv/{path}", self.env("ETCD"));
+            let answer = reqwest::Client::new().post(&url).json(&body).send().await.expect("etcd answers");
+            assert!(answer.status().is_success(), "etcd refused {path}: {}", answer.status());
+            answer.json().await.expect("etcd speaks JSON")
+        };
+        // "AA==" is the key that lies before all others.
+        let revision = call("range", serde_json::json!({ "key": "AA==" })).await["header"]["revision"].clone();
+        call("compaction", serde_json::json!({ "revision": revision, "physical": true })).await;
+    }
+
     /// Runs kubectl as administrator; fails the test when it fails.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         let said = self.try_kubectl(arguments, None);
@@ -221,6 +250,8 @@ impl TestCluster {
     pub fn calls_since(&self, start: Moment, user: &str) -> Vec<Call> {
         let log = std::fs::read_to_string(self.env("AUDIT_LOG")).expect("the audit log");
         log.lines()
+            // Most lines are of others, and reading one as JSON takes long.
+            .filter(|line| line.contains(user))
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|line| line["user"]["username"] == user)
             .filter(|line| {
@@ -241,5 +272,25 @@ impl TestCluster {
             })
             .filter(|call| call.began >= start)
             .collect()
+    }
+
+    /// How many watches of a resource a user has open of those that it began since a moment. A server that was killed
+    /// says nothing about the end of those it had.
+    pub fn open_watches_since(&self, start: Moment, user: &str, resource: &str) -> usize {
+        let log = std::fs::read_to_string(self.env("AUDIT_LOG")).expect("the audit log");
+        let mut open = std::collections::BTreeSet::new();
+        let lines = log.lines().filter(|line| line.contains(user) && line.contains(r#""verb":"watch""#));
+        for line in lines.filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            let is_meant = line["user"]["username"] == user && line["objectRef"]["resource"] == resource;
+            if is_meant && Moment::of_call(&line) >= start {
+                let id = line["auditID"].as_str().unwrap_or_default().to_owned();
+                if line["stage"] == "ResponseStarted" {
+                    open.insert(id)
+                } else {
+                    open.remove(&id)
+                };
+            }
+        }
+        open.len()
     }
 }

@@ -1,6 +1,7 @@
 //! Real parts for the tests: programs found or built here, each stopped when its value is dropped.
 
 pub mod cluster;
+pub mod crowd;
 pub mod engine;
 pub mod files;
 pub mod git;
