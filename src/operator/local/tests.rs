@@ -13,7 +13,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Containers, Settings, run};
+use super::{Containers, Listener, Settings, run};
 use crate::adapters::store::Store;
 use crate::crd::labels;
 use crate::domain::container::{Address, Found, FoundState, WorkspaceSpec};
@@ -43,6 +43,11 @@ impl Pretended {
         let mut asked = std::mem::take(&mut self.0.lock().unwrap().asked);
         asked.retain(|what| what != "preview texts");
         asked.join(", ")
+    }
+
+    /// Whether this was asked since what was asked was last taken.
+    fn was_asked(&self, what: &str) -> bool {
+        self.0.lock().unwrap().asked.iter().any(|asked| asked == what)
     }
 
     fn running(&self) -> usize {
@@ -123,6 +128,8 @@ struct World {
     runtime: Pretended,
     stop: CancellationToken,
     operator: Option<JoinHandle<()>>,
+    /// Held by all that an operator started and did not end yet.
+    listener: Listener,
 }
 
 /// Puts an artifact of this text into the state directory and gives its digest.
@@ -158,7 +165,14 @@ impl World {
         let workspaces = Workspaces::open(store, state.path()).unwrap();
         let runtime = Pretended::default();
         runtime.0.lock().unwrap().directory = state.path().to_owned();
-        let mut world = Self { state, workspaces, runtime, stop: CancellationToken::new(), operator: None };
+        let mut world = Self {
+            state,
+            workspaces,
+            runtime,
+            stop: CancellationToken::new(),
+            operator: None,
+            listener: Arc::new(|_, _| {}),
+        };
         world.operate();
         world
     }
@@ -177,7 +191,7 @@ impl World {
             management_socket: None,
             management_url: management_url.map(str::to_owned),
             stop: self.stop.clone(),
-            listener: Arc::new(|_, _| {}),
+            listener: Arc::clone(&self.listener),
         })));
     }
 
@@ -207,6 +221,29 @@ impl World {
         }
     }
 
+    /// Waits until the instance was started at this step, since what was asked was last taken, and answers. What is in
+    /// between may be over before anybody looks.
+    #[track_caller]
+    fn until_started<'a>(&'a self, name: &'a str, step: &'a str) -> impl Future<Output = InstanceView> + 'a {
+        self.until(name, move |view| {
+            self.runtime.was_asked(&format!("start {name} {step}"))
+                && runs(step)(view)
+                && self.workspaces.address(&view.uid).is_some()
+        })
+    }
+
+    /// Ends the operator as a crash does, with all its tasks.
+    async fn crash(&mut self) {
+        let crashed = self.operator.take().unwrap();
+        crashed.abort();
+        assert!(crashed.await.unwrap_err().is_cancelled());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Arc::strong_count(&self.listener) > 1 {
+            assert!(Instant::now() < deadline, "a task of the operator outlives it");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     #[track_caller]
     fn asked(&self, expected: &str) {
         assert_eq!(self.runtime.asked(), expected);
@@ -233,8 +270,7 @@ async fn an_instance_goes_through_its_life() {
     world.asked("stop, start first-ada two");
 
     world.workspaces.reset("first-ada").await.unwrap();
-    world.until("first-ada", |view| view.phase == Phase::Transitioning).await;
-    world.until("first-ada", runs("two")).await;
+    world.until_started("first-ada", "two").await;
     world.asked("stop, start first-ada two");
 
     assert!(world.workspaces.suspend("first-ada").await.unwrap().suspended);
@@ -283,18 +319,19 @@ async fn a_step_whose_image_is_missing_leaves_the_running_one_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_looks_for_the_management_api_elsewhere_is_started_anew() {
     let mut world = World::new();
-    world.operator.take().unwrap().abort();
+    world.crash().await;
     world.operate_at(Some("http://host:1"));
     let uid = world.create("ada").await.uid;
     world.until("first-ada", runs("one")).await;
     world.runtime.asked();
     for (url, expected) in [("http://host:1", ""), ("http://host:2", "stop, start first-ada one")] {
-        world.operator.take().unwrap().abort();
+        world.crash().await;
         world.workspaces.set_address(&uid, None);
         world.operate_at(Some(url));
         let deadline = Instant::now() + Duration::from_secs(20);
         // Running at once: only the address says that the new operator has looked.
-        while world.workspaces.address(&uid).is_none() {
+        let is_done = || expected.is_empty() || world.runtime.was_asked("start first-ada one");
+        while world.workspaces.address(&uid).is_none() || !is_done() {
             assert!(Instant::now() < deadline, "{}", world.runtime.asked());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -311,9 +348,7 @@ async fn one_that_dies_is_started_again_at_its_step() {
     world.until("first-ada", runs("two")).await;
     world.runtime.asked();
     world.runtime.kill();
-    world.until("first-ada", |view| view.phase == Phase::Transitioning).await;
-    let view = world.until("first-ada", runs("two")).await;
-    assert!(world.workspaces.address(&view.uid).is_some());
+    world.until_started("first-ada", "two").await;
     world.asked("stop, start first-ada two");
 }
 
@@ -327,9 +362,7 @@ async fn what_runs_is_adopted_after_a_crash_and_ended_with_the_program() {
     for name in &names {
         world.until(name, runs("one")).await;
     }
-    let crashed = world.operator.take().unwrap();
-    crashed.abort();
-    assert!(crashed.await.unwrap_err().is_cancelled());
+    world.crash().await;
     let store = world.workspaces.store().unwrap();
     // Meanwhile one is deleted without its operator, and another one's container is lost.
     let gone = store.object(&crate::pipeline::workspace::key("first-bob")).unwrap().unwrap();
