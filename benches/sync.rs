@@ -16,7 +16,7 @@ use workshop::domain::object::Live;
 mod fixture;
 #[allow(dead_code, reason = "other benchmarks use the rest")]
 mod report;
-#[allow(dead_code, missing_docs, clippy::unwrap_used, reason = "the support of the tests")]
+#[allow(dead_code, missing_docs, clippy::unwrap_used, clippy::print_stderr, reason = "the support of the tests")]
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
