@@ -89,11 +89,14 @@ impl Bench {
         items.into_iter().map(|object| (object["metadata"]["name"].as_str().unwrap().to_owned(), object)).collect()
     }
 
-    /// The resource version of every template: a write to one changes it.
+    /// What a write of the reconciler changes in every template; the operator writes its status.
     pub fn versions(&self) -> BTreeMap<String, Value> {
         self.templates()
             .into_iter()
-            .map(|(name, object)| (name, object["metadata"]["resourceVersion"].clone()))
+            .map(|(name, object)| {
+                let metadata = &object["metadata"];
+                (name, json!([metadata["generation"], metadata["labels"], metadata["annotations"]]))
+            })
             .collect()
     }
 

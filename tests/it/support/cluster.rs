@@ -71,6 +71,18 @@ impl Moment {
 }
 
 impl Call {
+    /// True for what the operator asks for the sake of workspaces: it has nothing to do with a repository, and goes on
+    /// where no node runs them.
+    pub fn is_of_workspaces(&self) -> bool {
+        let is_status = self.subresource.as_deref() == Some("status");
+        match self.resource.as_str() {
+            "namespaces" => true,
+            "workspaceinstances" => is_status || self.verb == "get",
+            "workspacetemplates" => is_status,
+            _ => self.namespace.as_deref().is_some_and(|namespace| namespace.starts_with("ws-")),
+        }
+    }
+
     /// True for a call that changes something.
     pub fn is_write(&self) -> bool {
         ["create", "update", "patch", "delete", "deletecollection"].contains(&self.verb.as_str())
