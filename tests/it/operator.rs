@@ -1,7 +1,7 @@
 //! The local operator with the native runtime and the real backend: one instance through its whole life.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use workshop::adapters::store::Store;
 use workshop::crd::{API_VERSION, labels};
 use workshop::domain::digest::Digest;
+use workshop::domain::lifecycle::Reason;
 use workshop::domain::management::Phase;
 use workshop::domain::token::Role;
 use workshop::gateway::management::routes;
@@ -28,9 +29,14 @@ struct Local {
     runtime: RuntimeEnd,
     stop: CancellationToken,
     operator: JoinHandle<()>,
+    told: Told,
 }
 
-fn operate(workspaces: &Workspaces, runtime: &RuntimeEnd, stop: &CancellationToken) -> JoinHandle<()> {
+/// What people were told, in order.
+type Told = Arc<Mutex<Vec<Reason>>>;
+
+fn operate(workspaces: &Workspaces, runtime: &RuntimeEnd, stop: &CancellationToken, told: &Told) -> JoinHandle<()> {
+    let told = Arc::clone(told);
     tokio::spawn(run(Settings {
         workspaces: workspaces.clone(),
         store: workspaces.store().unwrap().clone(),
@@ -38,7 +44,10 @@ fn operate(workspaces: &Workspaces, runtime: &RuntimeEnd, stop: &CancellationTok
         management_socket: Some(workspaces.state().join("management/api.sock")),
         management_url: None,
         stop: stop.clone(),
-        listener: Arc::new(|name, event| eprintln!("{name}: {:?}: {}", event.reason, event.message)),
+        listener: Arc::new(move |name, event| {
+            eprintln!("{name}: {:?}: {}", event.reason, event.message);
+            told.lock().unwrap().push(event.reason);
+        }),
     }))
 }
 
@@ -68,8 +77,9 @@ async fn arrange() -> Local {
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     let runtime = compiled.runtime(RuntimeChoice::Native).await;
     let stop = CancellationToken::new();
-    let operator = operate(&workspaces, &runtime, &stop);
-    Local { compiled, workspaces, runtime, stop, operator }
+    let told = Told::default();
+    let operator = operate(&workspaces, &runtime, &stop, &told);
+    Local { compiled, workspaces, runtime, stop, operator, told }
 }
 
 impl Local {
@@ -168,7 +178,7 @@ async fn an_instance_lives_on_the_native_runtime_and_keeps_its_progress() {
     let _ = (&mut local.operator).await;
     local.workspaces.set_address(&uid, None);
     assert_eq!(local.runtime.list().await.unwrap().len(), 1);
-    local.operator = operate(&local.workspaces, &local.runtime, &local.stop);
+    local.operator = operate(&local.workspaces, &local.runtime, &local.stop, &local.told);
     local.runs("two").await;
     assert_eq!(local.status()["run"], run, "it is the same container");
 
@@ -180,13 +190,17 @@ async fn an_instance_lives_on_the_native_runtime_and_keeps_its_progress() {
     local.workspaces.resume("w-ada").await.unwrap();
     local.runs("two").await;
 
-    // Its time is over: it is deleted, and nothing of it is left.
+    // Its time is over: it is told first, then deleted, and nothing of it is left.
+    let told = Arc::clone(&local.told);
+    told.lock().unwrap().clear();
     let written = local.workspaces.store().unwrap().change_object(&key("w-ada"), |object, _| {
+        object["spec"]["overrides"] = json!({ "lifecycle": { "ttl": "1s" } });
         object["spec"]["expiresAt"] = "2026-01-01T00:00:00Z".into();
         Ok::<_, workshop::adapters::store::Error>(())
     });
     written.unwrap();
     local.until("its end", |view| view.is_none()).await;
+    assert_eq!(*told.lock().unwrap(), [Reason::Expiring, Reason::Expired]);
     assert_eq!(workspaces_left(&local.compiled.workshop.state), Vec::<String>::new());
 
     // The program's end is the end of what it runs.

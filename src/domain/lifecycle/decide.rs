@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::time::{RESTART_WINDOW, later, warning_span};
+use super::time::{RESTART_WINDOW, later, notice_span, warning_span};
 use super::{
     Action, Asleep, Decision, Event, MAX_RESTARTS, READY_WITHIN, Reason, Record, Restarts, Revision, Run, Seen,
     SleepCause, Start, Step, Wish, back_off, fingerprint, is_warning,
@@ -76,7 +76,7 @@ impl Turn<'_> {
             }
         };
         self.wake();
-        self.record.expires_at = self.end(&settings);
+        self.warn(&settings);
         if self.is_over() && settings.lifecycle.mode == LifecycleMode::Ephemeral {
             self.tell(Reason::Expired, "its time is over: it is deleted");
             self.show(Phase::Terminating, Reason::Expired, Some("its time is over".to_owned()));
@@ -85,9 +85,9 @@ impl Turn<'_> {
         }
         if self.is_over() && self.record.asleep.is_none() {
             self.record.asleep = Some(Asleep { since: now, cause: SleepCause::Expired });
+            self.record.warned_at = None;
             self.tell(Reason::Expired, "its time is over: it sleeps until somebody comes back");
         }
-        self.warn(&settings);
         self.doze(&settings);
         if wish.suspended || self.record.asleep.is_some() {
             return self.sleep();
@@ -172,25 +172,36 @@ impl Turn<'_> {
         !self.inputs.wish.hold && self.record.expires_at.is_some_and(|end| end <= self.inputs.now)
     }
 
-    /// Tells once that the end is near.
+    /// Finds out when it ends, and tells once that this is near. Nothing ends that was not told: an end that passed
+    /// while nobody looked, or that was just moved to now, is put off until people had time.
     fn warn(&mut self, settings: &Workspace) {
         let Inputs { wish, now, .. } = self.inputs;
-        let ttl = settings.lifecycle.ttl.get();
-        let is_near = !self.is_over() && is_warning(self.record.expires_at, ttl, wish.hold, now);
-        if is_near && !self.record.is_expiring {
-            let what = match settings.lifecycle.mode {
+        let (ttl, mode) = (settings.lifecycle.ttl.get(), settings.lifecycle.mode);
+        self.record.expires_at = self.end(settings);
+        // One that sleeps and is never deleted has nothing to lose.
+        let is_safe = wish.hold || (mode == LifecycleMode::Persistent && self.record.asleep.is_some());
+        let Some(end) = self.record.expires_at.filter(|_| !is_safe) else {
+            self.record.warned_at = None;
+            return;
+        };
+        if !is_warning(Some(end), ttl, wish.hold, now) {
+            self.record.warned_at = None;
+            self.look_at(end.checked_sub(warning_span(ttl)).unwrap_or(now));
+            return;
+        }
+        // Whole seconds, as conditions keep them.
+        let since = self.record.warned_at.unwrap_or(Timestamp::from_second(now.as_second()).unwrap_or(now));
+        let end = end.max(later(since, notice_span(ttl)));
+        self.record.expires_at = Some(end);
+        if self.record.warned_at.replace(since).is_none() {
+            let what = match mode {
                 LifecycleMode::Ephemeral => "deleted",
                 LifecycleMode::Persistent => "put to sleep",
             };
-            let end = self.record.expires_at.map(|end| end.to_string()).unwrap_or_default();
             self.tell(Reason::Expiring, &format!("it is {what} at {end}"));
         }
-        self.record.is_expiring = is_near;
-        if let (Some(end), false) = (self.record.expires_at, wish.hold || self.is_over()) {
+        if end > now {
             self.look_at(end);
-            if !is_near {
-                self.look_at(end.checked_sub(warning_span(ttl)).unwrap_or(now));
-            }
         }
     }
 
@@ -314,7 +325,6 @@ impl Turn<'_> {
         self.record.step = Some(step.id.clone());
         if self.record.started_at.is_none() {
             self.record.started_at = Some(now);
-            self.record.expires_at = self.end(settings);
             self.warn(settings);
         }
         if let Some(due) = self.idle_end(settings) {

@@ -122,8 +122,8 @@ pub struct Record {
     pub update_handled: Option<String>,
     /// What of the last change did not work out.
     pub notice: Option<String>,
-    /// Its time is over soon, and that was told.
-    pub is_expiring: bool,
+    /// When it was told that its time is over soon; none while that is far.
+    pub warned_at: Option<Timestamp>,
     /// The template is newer than the pin.
     pub is_outdated: bool,
 }

@@ -32,6 +32,11 @@ pub(super) fn warning_span(ttl: Duration) -> Duration {
     (ttl / 10).max(LEAST_WARNING)
 }
 
+/// The least time between telling of the end and the end, whatever the clock or somebody's edit says.
+pub(super) fn notice_span(ttl: Duration) -> Duration {
+    LEAST_WARNING.min(ttl)
+}
+
 /// Whether the end is near enough to be told.
 #[must_use]
 pub fn is_warning(expires_at: Option<Timestamp>, ttl: Duration, hold: bool, now: Timestamp) -> bool {

@@ -136,7 +136,9 @@ pub fn record_of(status: &WorkspaceInstanceStatus) -> Record {
         reset_handled: status.reset_handled.clone(),
         update_handled: status.update_handled.clone(),
         notice: status.notice.clone(),
-        is_expiring: flag(EXPIRING),
+        warned_at: conditions::get(&status.conditions, EXPIRING)
+            .filter(|condition| condition.status == "True")
+            .map(|condition| condition.last_transition_time.0),
         is_outdated: flag(UPDATE_AVAILABLE),
     }
 }
@@ -220,9 +222,17 @@ fn write_conditions(
     // It may run on as it was before its spec became what cannot be.
     let is_wrong = record.reason == Some(Reason::InvalidSpec);
     set(STALLED, record.phase == Phase::Failed || is_wrong, reason, message);
-    set(EXPIRING, record.is_expiring, conditions::Reason::Expiring, "its time is over soon");
     let newer = "its template is newer than what it runs";
     set(UPDATE_AVAILABLE, record.is_outdated, conditions::Reason::NewerRevision, newer);
+    // Since when it is true is when it was told.
+    conditions::remove(into, EXPIRING);
+    if let Some(warned_at) = record.warned_at {
+        let message = record.expires_at.map_or_else(
+            || "its time is over soon".to_owned(),
+            |end| format!("its time is over at {}", moment_text(end)),
+        );
+        conditions::set(into, EXPIRING, true, conditions::Reason::Expiring, &message, generation, warned_at);
+    }
     // One that sleeps as it should is as its spec asks.
     let ready = matches!(record.phase, Phase::Running | Phase::Suspended) && !is_wrong;
     conditions::set(into, READY, ready, reason, message, generation, now);
@@ -328,7 +338,7 @@ mod tests {
             reset_handled: Some("r".into()),
             update_handled: Some("u".into()),
             notice: Some("n".into()),
-            is_expiring: true,
+            warned_at: Some(at(60_000)),
             is_outdated: true,
         };
         for record in [full, Record::default()] {

@@ -55,7 +55,12 @@ fn a_workspace_whose_time_is_over_is_announced_then_removed() {
         let handled = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         (handled && object["status"]["phase"] == "Running").then_some(())
     });
-    seat.patch(&json!({ "spec": { "hold": false } }));
+    // Let go, it is told anew before it goes: five minutes, or its time to live where that is less.
+    seat.wait_for("say nothing of its end", |object| condition(object, "Expiring").is_none().then_some(()));
+    seat.patch(&json!({ "spec": { "hold": false, "overrides": { "lifecycle": { "ttl": "5s" } } } }));
+    seat.wait_for("say that its time is over soon", |object| {
+        (condition(object, "Expiring")?["status"] == "True").then_some(())
+    });
     seat.wait_gone(&home);
 }
 

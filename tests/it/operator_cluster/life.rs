@@ -118,7 +118,8 @@ pub fn one_that_sleeps_has_no_pods(scene: &Scene) {
 pub fn the_end_is_told_before_it_comes(scene: &Scene) {
     scene.run("bob");
     let soon = Timestamp::from_second(Timestamp::now().as_second() + 8).unwrap();
-    scene.patch("bob", &json!({ "spec": { "expiresAt": soon.to_string() } }));
+    let spec = json!({ "expiresAt": soon.to_string(), "overrides": { "lifecycle": { "ttl": "5s" } } });
+    scene.patch("bob", &json!({ "spec": spec }));
     scene.wait("bob", "its end is told", |instance| condition(instance, "Expiring") == "True Expiring");
     let events = || {
         let events = scene.cluster.get(&["events", "-n", &scene.namespace]).unwrap_or_default();

@@ -125,9 +125,9 @@ fn the_end_is_told_before_and_an_ephemeral_one_is_deleted_then() {
     world.settle();
     assert_eq!(world.decide().look_again, Some(at(1_000 + 7_200 - 720)));
     world.minutes(107).settle();
-    assert!(!world.record.is_expiring);
+    assert_eq!(world.record.warned_at, None);
     world.minutes(1).settle();
-    assert!(world.record.is_expiring && world.events == [Reason::Expiring]);
+    assert!(world.record.warned_at == Some(world.now) && world.events == [Reason::Expiring]);
     world.minutes(1).settle();
     assert_eq!((world.events.len(), world.decide().look_again), (1, Some(at(8_200))));
     world.actions.clear();
@@ -151,10 +151,50 @@ fn more_time_and_hold_keep_it() {
     assert_eq!((world.record.phase, world.record.expires_at), (Phase::Running, Some(at(20_000))));
     world.wish.hold = true;
     world.minutes(2_000).settle();
-    assert_eq!((world.record.phase, world.record.is_expiring), (Phase::Running, false));
+    assert_eq!((world.record.phase, world.record.warned_at), (Phase::Running, None));
+    // Let go long after its end, it is told first.
     world.wish.hold = false;
     world.settle();
+    assert_eq!((world.record.phase, world.events.last()), (Phase::Running, Some(&Reason::Expiring)));
+    world.minutes(5).settle();
     assert!(world.is_forgotten);
+}
+
+#[test]
+fn an_end_that_nobody_told_of_is_told_first() {
+    // The program did not run for two days; or somebody moved the end to now.
+    let mut late = World::new();
+    late.overrides = Some(json!({"lifecycle": {"idleSuspend": false}}));
+    let mut moved = late.clone();
+    late.settle();
+    late.actions.clear();
+    late.minutes(2_880);
+    moved.settle();
+    moved.actions.clear();
+    moved.minutes(1).wish.expires_at = Some(moved.now);
+    for mut world in [late, moved] {
+        let end = world.now.checked_add(Duration::from_secs(300)).unwrap();
+        world.settle().is(Phase::Running, "one", "");
+        assert_eq!((&world.events, world.record.expires_at), (&vec![Reason::Expiring], Some(end)));
+        assert_eq!(world.decide().look_again, Some(end));
+        world.after(Duration::from_secs(299)).settle().is(Phase::Running, "one", "");
+        world.after(Duration::from_secs(1)).settle().is(Phase::Terminating, "one", "delete, stop, forget");
+        assert_eq!(world.events, [Reason::Expiring, Reason::Expired]);
+    }
+    // More time, asked for meanwhile, is more time.
+    let mut saved = World::new();
+    saved.settle();
+    saved.minutes(2_880).settle();
+    saved.wish.expires_at = Some(saved.now.checked_add(Duration::from_secs(7_200)).unwrap());
+    saved.minutes(6).settle();
+    assert!(!saved.is_forgotten && saved.record.warned_at.is_none());
+    // A workspace that is to last a minute has no five.
+    let mut short = World::new();
+    short.overrides = Some(json!({"lifecycle": {"ttl": "1m"}}));
+    short.settle();
+    assert_eq!((&short.events, short.record.expires_at), (&vec![Reason::Expiring], Some(at(1_060))));
+    short.minutes(1).settle();
+    assert!(short.is_forgotten);
 }
 
 #[test]
@@ -162,8 +202,9 @@ fn a_persistent_one_sleeps_at_its_end_and_has_its_time_anew_when_woken() {
     let mut world = World::new();
     world.overrides = Some(json!({"lifecycle": {"mode": "persistent", "idleSuspend": false}}));
     world.settle().is(Phase::Running, "one", "start one");
-    world.minutes(121).settle().is(Phase::Suspended, "one", "stop");
-    assert_eq!(world.events, [Reason::Expired]);
+    world.minutes(121).settle().is(Phase::Running, "one", "");
+    world.minutes(5).settle().is(Phase::Suspended, "one", "stop");
+    assert_eq!(world.events, [Reason::Expiring, Reason::Expired]);
     world.minutes(600).settle().is(Phase::Suspended, "one", "");
     world.minutes(1).used().settle().is(Phase::Running, "one", "start one");
     assert_eq!(world.record.expires_at, Some(world.now.checked_add(Duration::from_secs(7_200)).unwrap()));

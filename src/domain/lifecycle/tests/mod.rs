@@ -22,6 +22,8 @@ struct World {
     live_text: bool,
     is_forgotten: bool,
     events: Vec<Reason>,
+    /// When it was last told that the end is near.
+    told_of_end: Option<Timestamp>,
     actions: Vec<String>,
     /// Steps whose containers end at once.
     broken: Vec<&'static str>,
@@ -61,6 +63,7 @@ impl World {
             live_text: true,
             is_forgotten: false,
             events: Vec::new(),
+            told_of_end: None,
             actions: Vec::new(),
             broken: Vec::new(),
         }
@@ -83,11 +86,28 @@ impl World {
     fn look(&mut self) -> Decision {
         let decision = self.decide();
         self.record = Record { reason: None, ..decision.record.clone() };
-        self.events.extend(decision.events.iter().map(|event| event.reason));
+        self.hear(&decision.events);
         for action in &decision.actions {
             self.carry_out(action);
         }
         decision
+    }
+
+    /// Whatever happens, an end is told of, and comes five minutes later at the earliest.
+    fn hear(&mut self, events: &[Event]) {
+        for event in events {
+            match event.reason {
+                Reason::Expiring => self.told_of_end = Some(self.now),
+                Reason::Expired => {
+                    let told = self.told_of_end.expect("no end comes that was not told of");
+                    let is_short = self.overrides.as_ref().is_some_and(|all| all["lifecycle"]["ttl"] == "1m");
+                    let notice = if is_short { 60 } else { 300 };
+                    assert!(self.now.as_second() - told.as_second() >= notice, "told at {told}, over at {}", self.now);
+                }
+                _ => {}
+            }
+            self.events.push(event.reason);
+        }
     }
 
     fn carry_out(&mut self, action: &Action) {
