@@ -188,8 +188,20 @@ async fn logs(
     Ok((head, axum::body::Body::from_stream(lines)).into_response())
 }
 
-async fn open(State(gateway): Shared, Path(name): Path<String>) -> Result<Response, Refusal> {
+/// Who is to come in.
+#[derive(Deserialize)]
+struct OpenBody {
+    member: Option<String>,
+}
+
+async fn open(
+    State(gateway): Shared,
+    Path(name): Path<String>,
+    body: Option<Body<OpenBody>>,
+) -> Result<Response, Refusal> {
     let view = found(&gateway, &name).await?;
-    let token = gateway.workspaces().sign(&view.uid, &view.owner, Role::Learner, TOKEN_TIME).map_err(refusal)?;
+    let member = body.and_then(|Body(body)| body.member);
+    let person = view.person(member.as_deref()).map_err(refusal)?;
+    let token = gateway.workspaces().sign(&view.uid, person, Role::Learner, TOKEN_TIME).map_err(refusal)?;
     Ok(Json(json!({ "url": format!("{}#token={token}", view.url) })).into_response())
 }

@@ -1,13 +1,14 @@
 //! `workshop controller` on a real API server, with exactly the rights in `manifests/`: everything about it that needs
 //! no images. One controller follows all repositories of a cluster, so the scenes play one after the other.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use workshop::crd::{API_VERSION, labels};
 
-use crate::support::cluster::{CONTROLLER, Call, Moment, SYSTEM, TestCluster};
+use crate::support::cluster::{CONTROLLER, Call, Moment, TestCluster};
+use crate::support::controller::Controller;
 use crate::support::git::{Fault, GitServer, Repository};
 use crate::support::platform::platform_directory;
 use crate::support::wait::wait_for;
@@ -37,69 +38,26 @@ fn a_controller_keeps_repositories_and_says_how_they_are() {
 struct Scene {
     cluster: TestCluster,
     git: GitServer,
-    controller: Process,
+    controller: Controller,
+    _state: tempfile::TempDir,
     namespace: String,
 }
 
-/// A controller's process; ended when dropped.
-struct Process {
-    child: Child,
-    _state: tempfile::TempDir,
-    log: tempfile::NamedTempFile,
-}
-
-impl Process {
-    fn start(cluster: &TestCluster) -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_workshop"))
-            .args(["-v", "controller", "-n", SYSTEM, "--state"])
-            .arg(state.path())
-            .arg("--kubeconfig")
-            .arg(cluster.controller())
-            .args(["--listen", "127.0.0.1:0", "--platform"])
-            .arg(platform_directory())
-            .stdin(Stdio::null())
-            .stdout(log.reopen().unwrap())
-            .stderr(log.reopen().unwrap())
-            .spawn()
-            .unwrap();
-        Self { child, _state: state, log }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.log.path()).unwrap()
-    }
-
-    fn wait_for_log(&self, text: &str) {
-        wait_for(&format!("the log says \"{text}\""), PATIENCE, || self.log().contains(text).then_some(()));
-    }
-
-    /// Ends it as a pod is ended.
-    fn terminate(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let status = wait_for("SIGTERM ends it", PATIENCE, || self.child.try_wait().unwrap());
-        assert!(status.success(), "{status}\n{}", self.log());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- controller\n{}", self.log());
-        }
-    }
+/// A controller with a state directory of its own.
+fn start_controller(cluster: &TestCluster) -> (Controller, tempfile::TempDir) {
+    let state = tempfile::tempdir().unwrap();
+    let controller = Controller::start(cluster, &state.path().join("controller"), |command| {
+        command.arg("--platform").arg(platform_directory());
+    });
+    (controller, state)
 }
 
 impl Scene {
     fn start() -> Self {
         let cluster = TestCluster::start("controller");
         let namespace = cluster.create_namespace("team");
-        let controller = Process::start(&cluster);
-        Self { git: GitServer::start(), controller, namespace, cluster }
+        let (controller, state) = start_controller(&cluster);
+        Self { git: GitServer::start(), controller, _state: state, namespace, cluster }
     }
 
     /// A repository on the Git server with one workshop that needs no images.
@@ -481,8 +439,8 @@ fn kinds_that_vanish_are_waited_for(scene: &Scene) {
     });
 }
 
-fn another_controller_waits_for_the_lease_and_takes_over(mut scene: Scene) {
-    let second = Process::start(&scene.cluster);
+fn another_controller_waits_for_the_lease_and_takes_over(scene: Scene) {
+    let (second, _state) = start_controller(&scene.cluster);
     second.wait_for_log("waiting to lead");
     scene.controller.terminate();
     second.wait_for_log("this process leads");

@@ -53,6 +53,7 @@ impl InCluster {
     /// The address that opens a workspace; without its token where the key that signs one may not be read.
     pub async fn open(&self, reference: &str, asked: &OpenFlags, printer: &Printer) -> Result<String, Failure> {
         let view = self.find(reference).await?;
+        let person = view.person(asked.member.as_deref()).map_err(failure)?;
         let address = match &asked.gateway_url {
             Some(url) => format!("{url}w/{reference}/"),
             None if view.url.is_empty() => return Err(unknown_gateway("it is not known yet where it is reached")),
@@ -63,7 +64,7 @@ impl InCluster {
             Ok(Some(keys)) => {
                 let key = Some(keys.signing);
                 let signing = Workspaces::open_cluster(self.cluster.clone(), None, key, &self.state);
-                let token = signing.sign(&view.uid, &view.owner, Role::Learner, TOKEN_TIME).map_err(failure)?;
+                let token = signing.sign(&view.uid, person, Role::Learner, TOKEN_TIME).map_err(failure)?;
                 return Ok(format!("{address}#token={token}"));
             }
             Ok(None) => {

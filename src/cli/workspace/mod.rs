@@ -101,9 +101,12 @@ enum Verb {
     },
 }
 
-/// What is asked of a cluster to open something there.
+/// Who is to come in, and where that is in a cluster.
 #[derive(Debug, Clone, clap::Args)]
 struct OpenFlags {
+    /// For this member of a team [default: its owner]
+    #[arg(long, value_name = "PERSON")]
+    member: Option<String>,
     /// The controller's namespace, in which its keys are
     #[arg(long, value_name = "NAME", env = "WORKSHOP_SYSTEM_NAMESPACE", default_value = "workshop-system")]
     system_namespace: String,
@@ -122,6 +125,9 @@ struct Create {
     /// Whose it is [default: the user's name; with --count each workspace's own name]
     #[arg(long)]
     owner: Option<String>,
+    /// Who shares it with its owner, where the workshop is for teams; once for each
+    #[arg(long = "member", value_name = "PERSON")]
+    members: Vec<String>,
     /// The step to begin with [default: the first]
     #[arg(long, value_name = "ID")]
     step: Option<String>,
@@ -138,7 +144,7 @@ impl Create {
         let owner = self.owner.or_else(|| self.count.is_none().then(person)).unwrap_or_default();
         json!({
             "template": self.template, "name": self.name, "owner": owner, "step": self.step, "count": self.count,
-            "prefix": self.prefix,
+            "prefix": self.prefix, "members": self.members,
         })
     }
 }

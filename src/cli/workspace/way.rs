@@ -168,7 +168,8 @@ impl Way {
         match self {
             Self::Running(address) => {
                 let path = format!("instances/{}/open", path_part(name)?);
-                let answer = call(address, Method::POST, &path, None).await?;
+                let body = json!({ "member": asked.member });
+                let answer = call(address, Method::POST, &path, Some(body)).await?;
                 Ok(answer["url"].as_str().unwrap_or_default().to_owned())
             }
             Self::Objects(Objects::Cluster(cluster)) => cluster.open(&cluster.reference(name)?, asked, printer).await,

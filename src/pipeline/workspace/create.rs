@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 
 use super::cluster_end::ClusterEnd;
 use super::end::{End, Held, blocking, identity, read_value};
+use super::record::revision_of;
 use super::{Error, InstanceView, NAMESPACE, Workspaces};
 use crate::adapters::store::Store;
-use crate::crd::{API_VERSION, labels, validate};
+use crate::crd::{API_VERSION, WorkspaceTemplate, labels, validate};
 use crate::domain::object::Kind;
 use crate::domain::roster::owner_part;
+use crate::domain::workspace::{IsolationMode, effective};
 
 /// The most instances of one request.
 const MAX_COUNT: u32 = 500;
@@ -33,6 +35,9 @@ pub struct CreateRequest {
     /// Whose it is; absent with `count`: each one's name.
     #[serde(default)]
     pub owner: String,
+    /// Who shares it with its owner, where the workshop is for teams.
+    #[serde(default)]
+    pub members: Vec<String>,
     /// The step to begin with; absent: the first.
     #[serde(default)]
     pub step: Option<String>,
@@ -64,6 +69,7 @@ impl Workspaces {
         if let Some(step) = request.step.as_ref().filter(|step| !steps.contains(step)) {
             return Err(Error::no_step(step, &steps));
         }
+        refuse_members(request, &template)?;
         let wanted = names(request)?;
         let manifests: Vec<Value> =
             wanted.iter().map(|(name, owner)| manifest(request, &namespace, name, owner)).collect();
@@ -220,6 +226,25 @@ fn names(request: &CreateRequest) -> Result<Vec<(String, String)>, Error> {
     Ok(wanted)
 }
 
+/// Members are for workshops whose workspaces are shared, and for one workspace.
+fn refuse_members(request: &CreateRequest, template: &WorkspaceTemplate) -> Result<(), Error> {
+    if request.members.is_empty() {
+        return Ok(());
+    }
+    let settings = effective(&revision_of(template).defaults, None).unwrap_or_default();
+    if settings.isolation.mode != IsolationMode::Team {
+        let message = format!("workspaces of \"{}\" are not shared, so they have no members", request.template);
+        return Err(Error::invalid(
+            message,
+            "leave them out; isolation.mode: team in workspace.yaml makes it a team's",
+        ));
+    }
+    if request.count.is_some_and(|count| count > 1) {
+        return Err(Error::invalid("several workspaces cannot have the same members", "make one for each team"));
+    }
+    Ok(())
+}
+
 fn check_name(name: &str) -> Result<(), Error> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_name = (1..=MAX_NAME).contains(&name.len())
@@ -237,6 +262,9 @@ fn manifest(request: &CreateRequest, namespace: &str, name: &str, owner: &str) -
     let mut spec = json!({ "templateRef": { "name": request.template }, "owner": owner });
     if let (Some(step), Some(spec)) = (&request.step, spec.as_object_mut()) {
         spec.insert("currentStep".into(), step.clone().into());
+    }
+    if !request.members.is_empty() {
+        spec["members"] = json!(request.members);
     }
     json!({
         "apiVersion": API_VERSION,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::crd::labels;
 use crate::domain::management::{Phase, Snapshot};
+use crate::domain::object::{Kind, ObjectKey};
 
 fn open() -> (tempfile::TempDir, Workspaces) {
     let state = tempfile::tempdir().unwrap();
@@ -60,6 +61,27 @@ async fn workshops_are_shown_with_their_instances_and_what_is_wrong() {
     assert_eq!(shown, [("first", true, 1), ("lost", false, 0)]);
     assert!(views[1].message.as_ref().unwrap().contains("is not in the state directory"));
     assert_eq!((views[0].steps[1].id.as_str(), views[0].steps[1].title.as_str()), ("two", "TWO"));
+}
+
+#[tokio::test]
+async fn a_team_shares_a_workspace_and_nobody_else_is_of_it() {
+    let (_state, workspaces) = open();
+    let team = CreateRequest { members: vec!["bob".into(), "eve".into()], ..request("ada") };
+    check(workspaces.create(&team).await, Class::Invalid, "Invalid", "not shared");
+    let template = ObjectKey { kind: Kind::WorkspaceTemplate, namespace: None, name: "first".to_owned() };
+    let mut shared = workspaces.store().unwrap().object(&template).unwrap().unwrap().manifest;
+    shared["spec"]["defaults"] = json!({"isolation": {"mode": "team"}});
+    workspaces.store().unwrap().apply_object(&shared, labels::OWNER).unwrap();
+    let many = CreateRequest { count: Some(2), ..team.clone() };
+    check(workspaces.create(&many).await, Class::Invalid, "Invalid", "same members");
+    let view = workspaces.create(&team).await.unwrap().remove(0);
+    assert_eq!(view.members, ["bob", "eve"]);
+    for (named, person) in [(None, "ada"), (Some("ada"), "ada"), (Some("eve"), "eve")] {
+        assert_eq!(view.person(named).unwrap(), person);
+    }
+    check(view.person(Some("mallory")).map(str::to_owned), Class::Refused, "NoMember", "\"mallory\" is not one of");
+    let alone = InstanceView { members: Vec::new(), ..view };
+    check(alone.person(Some("bob")).map(str::to_owned), Class::Refused, "NoMember", "\"bob\"");
 }
 
 #[tokio::test]

@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Error;
 use super::record::{overrides_of, phase_of, record_of, wish_of};
 use crate::crd::{WorkspaceInstance, WorkspaceTemplate};
 use crate::domain::lifecycle::{Record, is_warning};
 use crate::domain::management::{self, PinnedArtifact};
-use crate::domain::workspace::{Workspace, effective};
+use crate::domain::workspace::{IsolationMode, Workspace, effective};
 
 /// An instance as people see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -28,6 +29,9 @@ pub struct InstanceView {
     pub template: String,
     /// Whose it is.
     pub owner: String,
+    /// Who shares it with its owner, where its workshop is for teams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
     /// The step that it is in, or goes to.
     pub step: String,
     /// The steps of what it runs, in order.
@@ -57,6 +61,23 @@ pub struct InstanceView {
     pub progress: ProgressView,
     /// Where it is reached; without a token.
     pub url: String,
+}
+
+impl InstanceView {
+    /// Whose token is wanted: its owner's where nobody is named, else that of one of those who share it.
+    pub fn person<'v>(&'v self, named: Option<&'v str>) -> Result<&'v str, Error> {
+        let Some(named) = named else { return Ok(&self.owner) };
+        if named == self.owner || self.members.iter().any(|member| member == named) {
+            return Ok(named);
+        }
+        let message = format!("\"{named}\" is not one of those who share \"{}\"", self.name);
+        let help = if self.members.is_empty() {
+            "it is its owner's alone: workshops with isolation.mode team have members".to_owned()
+        } else {
+            format!("they are {} and {}", self.owner, self.members.join(", "))
+        };
+        Err(Error::refused("NoMember", message, help))
+    }
 }
 
 /// One step.
@@ -184,6 +205,11 @@ impl<'a> Parts<'a> {
             },
             template: instance.spec.template_ref.name.clone(),
             owner: instance.spec.owner.clone(),
+            members: if self.settings.isolation.mode == IsolationMode::Team {
+                instance.spec.members.clone()
+            } else {
+                Vec::new()
+            },
             step: self.step(),
             phase,
             message: status.message.or(status.notice),

@@ -1,6 +1,5 @@
 //! A cluster, a controller with the rights of `manifests/`, a template whose artifact it has, and a hand that plays node.
 
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,6 +7,7 @@ use workshop::crd::{API_VERSION, labels};
 use workshop::domain::digest::Digest;
 
 use crate::support::cluster::{CONTROLLER, Call, Moment, SYSTEM, TestCluster};
+use crate::support::controller::Controller;
 use crate::support::wait::wait_for;
 
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -16,19 +16,8 @@ pub const TEMPLATE: &str = "course";
 pub struct Scene {
     pub cluster: TestCluster,
     pub namespace: String,
-    controller: Child,
-    log: tempfile::NamedTempFile,
+    _controller: Controller,
     _state: tempfile::TempDir,
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        let _ = self.controller.kill();
-        let _ = self.controller.wait();
-        if std::thread::panicking() {
-            eprintln!("--- controller\n{}", std::fs::read_to_string(self.log.path()).unwrap_or_default());
-        }
-    }
 }
 
 impl Scene {
@@ -36,22 +25,14 @@ impl Scene {
         let cluster = TestCluster::start("operator");
         cluster.kubectl(&["-n", SYSTEM, "scale", "deployment", "workshop-controller", "--replicas=0"]);
         let namespace = cluster.create_namespace("team");
-        let (state, log) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
-        let artifact = Digest::of(ARTIFACT);
-        std::fs::create_dir(state.path().join("artifacts")).unwrap();
-        std::fs::write(state.path().join(format!("artifacts/{}.db", artifact.hex())), ARTIFACT).unwrap();
-        let controller = Command::new(env!("CARGO_BIN_EXE_workshop"))
-            .args(["-v", "controller", "-n", SYSTEM, "--state"])
-            .arg(state.path())
-            .arg("--kubeconfig")
-            .arg(cluster.controller())
-            .args(["--listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0"])
-            .stdin(Stdio::null())
-            .stdout(log.reopen().unwrap())
-            .stderr(log.reopen().unwrap())
-            .spawn()
-            .unwrap();
-        let scene = Self { cluster, namespace, controller, log, _state: state };
+        let state = tempfile::tempdir().unwrap();
+        let (artifact, kept) = (Digest::of(ARTIFACT), state.path().join("controller/artifacts"));
+        std::fs::create_dir_all(&kept).unwrap();
+        std::fs::write(kept.join(format!("{}.db", artifact.hex())), ARTIFACT).unwrap();
+        let controller = Controller::start(&cluster, &state.path().join("controller"), |command| {
+            command.args(["--gateway-listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0"]);
+        });
+        let scene = Self { cluster, namespace, _controller: controller, _state: state };
         scene.publish("a");
         scene
     }

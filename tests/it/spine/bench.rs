@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::cluster::{SYSTEM, TestCluster};
+use crate::support::cluster::TestCluster;
+use crate::support::controller::Controller;
 use crate::support::files::copy_tree;
 use crate::support::git::{GitServer, Repository};
 use crate::support::platform::platform_directory;
@@ -67,9 +68,17 @@ impl Bench {
         manifest
     }
 
+    /// Where the controllers keep what they need not keep.
+    pub fn controller_state(&self) -> PathBuf {
+        self.state.path().join("controller")
+    }
+
     /// Starts the controller as the user with the rights of `manifests/`, ending at a failpoint if one is named.
     pub fn controller(&self, failpoint: Option<&str>) -> Controller {
-        Controller::start(&self.cluster, self.state.path(), failpoint)
+        Controller::start(&self.cluster, &self.controller_state(), |command| {
+            command.arg("--platform").arg(platform_directory());
+            command.envs(failpoint.map(|failpoint| ("WORKSHOP_FAILPOINT", failpoint)));
+        })
     }
 
     /// The repository's object.
@@ -127,65 +136,6 @@ impl Bench {
 /// The condition of a kind.
 pub fn condition(object: &Value, kind: &str) -> Option<Value> {
     object.pointer("/status/conditions")?.as_array()?.iter().find(|condition| condition["type"] == kind).cloned()
-}
-
-/// A running controller; ended when dropped.
-pub struct Controller {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Controller {
-    /// Starts `workshop controller`.
-    pub fn start(cluster: &TestCluster, state: &Path, failpoint: Option<&str>) -> Self {
-        let log = state.with_extension("log");
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_workshop"));
-        command
-            .args(["-v", "controller", "--namespace", SYSTEM, "--state"])
-            .arg(state)
-            .arg("--kubeconfig")
-            .arg(cluster.controller())
-            .arg("--platform")
-            .arg(platform_directory())
-            .env_remove("WORKSHOP_FAILPOINT")
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file);
-        if let Some(failpoint) = failpoint {
-            command.env("WORKSHOP_FAILPOINT", failpoint);
-        }
-        Self { child: command.spawn().expect("the controller starts"), log }
-    }
-
-    /// Waits until the controller ended by itself, as a failpoint makes it.
-    pub fn wait_killed(&mut self) {
-        use std::os::unix::process::ExitStatusExt;
-        let status = wait_for("the controller reaches its failpoint", PATIENCE, || self.child.try_wait().unwrap());
-        assert_eq!(status.signal(), Some(9), "ended by itself: {status}\n{}", self.log());
-    }
-
-    /// Ends it as an administrator does, and says how it ended.
-    pub fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        wait_for("SIGTERM ends the controller", PATIENCE, || self.child.try_wait().unwrap());
-    }
-
-    /// What it said.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- controller\n{}", self.log());
-        }
-    }
 }
 
 fn examples() -> PathBuf {

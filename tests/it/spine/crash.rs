@@ -32,11 +32,11 @@ fn a_controller_killed_at_any_stage_converges_after_its_restart() {
     let names: Vec<String> = bench.templates().into_keys().collect();
 
     for (round, stage) in STAGES.iter().enumerate() {
-        controller.stop();
+        controller.terminate();
         // A change for every stage to work on: one file of the first example, and a workshop that comes or goes.
         bench.touch(round);
         bench.toggle_extra(round);
-        let mut doomed = bench.controller(Some(stage));
+        let doomed = bench.controller(Some(stage));
         doomed.wait_killed();
         controller = bench.controller(None);
         bench.wait_ready("main", "True");
@@ -53,20 +53,19 @@ fn a_controller_killed_at_any_stage_converges_after_its_restart() {
     }
 
     // The state directory is a cache: without it everything converges again and no object is written.
-    controller.stop();
+    controller.terminate();
     let before = bench.versions();
     let pushes = bench.registry.manifest_writes();
-    std::fs::remove_dir_all(bench.state.path()).unwrap();
-    std::fs::create_dir(bench.state.path()).unwrap();
+    std::fs::remove_dir_all(bench.controller_state()).unwrap();
     let controller = bench.controller(None);
     wait_for("the mirror is there again", PATIENCE, || {
-        let artifacts = std::fs::read_dir(bench.state.path().join("artifacts")).ok()?.count();
+        let artifacts = std::fs::read_dir(bench.controller_state().join("artifacts")).ok()?.count();
         (artifacts >= before.len()).then_some(())
     });
     bench.wait_ready("main", "True");
     assert_eq!(bench.versions(), before, "no write to any object");
     assert_eq!(bench.registry.manifest_writes(), pushes, "nothing is pushed again");
-    controller.stop();
+    controller.terminate();
 }
 
 impl Bench {

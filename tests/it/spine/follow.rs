@@ -40,7 +40,7 @@ fn a_commit_reaches_the_cluster_and_stays_in_step() {
     a_learners_step_survives_every_sync(&bench);
     a_removed_workshop_is_pruned(&bench);
     a_tag_in_the_followed_range_is_applied(&bench);
-    controller.stop();
+    controller.terminate();
 }
 
 /// The last step's image, unpacked by umoci, has every inline file of the recipe with its content.

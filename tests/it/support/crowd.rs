@@ -3,21 +3,21 @@
 //! Makes, changes, counts and waits; what ought to come of it is said by the tests and by the benchmark.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use workshop::adapters::cluster::{Cluster, Mirror};
 use workshop::crd::instance::Phase;
 use workshop::crd::{API_VERSION, WorkspaceInstance};
 
-use super::cluster::{CONTROLLER, Moment, SYSTEM, TestCluster};
+use super::cluster::{CONTROLLER, Moment, TestCluster};
+use super::controller::Controller;
 use super::git::GitServer;
 use super::wait::wait_for;
 
@@ -41,64 +41,17 @@ pub struct Crowd {
     pub runtime: tokio::runtime::Runtime,
     instances: Api<WorkspaceInstance>,
     _git: GitServer,
-}
-
-/// The controller's process; ended when dropped.
-pub struct Controller {
-    child: Child,
     _state: tempfile::TempDir,
-    log: tempfile::NamedTempFile,
-}
-
-impl Controller {
-    fn start(cluster: &TestCluster) -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_workshop"))
-            .args(["controller", "--namespace", SYSTEM, "--listen", "127.0.0.1:0", "--state"])
-            .arg(state.path())
-            .env("KUBECONFIG", cluster.controller())
-            .stdin(Stdio::null())
-            .stdout(log.reopen().unwrap())
-            .stderr(log.reopen().unwrap())
-            .spawn()
-            .unwrap();
-        Self { child, _state: state, log }
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
-    /// Everything it wrote.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.log.path()).unwrap()
-    }
-
-    /// Halts it as a machine without time for it does; whoever waits for it finds its connections open.
-    pub fn halt(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
-    }
-
-    pub fn go_on(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
-    }
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Crowd {
     /// A cluster with `nodes` simulated nodes, a controller, and a workshop of three steps from a Git repository.
     pub fn start(name: &str, nodes: usize) -> Self {
+        Self::start_with(name, nodes, |_| {})
+    }
+
+    /// The same with other flags for the controller.
+    pub fn start_with(name: &str, nodes: usize, configure: impl FnOnce(&mut Command)) -> Self {
         let cluster = TestCluster::start_with_kwok(name, nodes);
         cluster.kubectl(&["create", "namespace", NAMESPACE]);
         let git = GitServer::start();
@@ -121,14 +74,15 @@ impl Crowd {
             mirror.listed().await;
             (kube::Client::try_from(config).unwrap(), mirror)
         });
-        let controller = Controller::start(&cluster);
+        let state = tempfile::tempdir().unwrap();
+        let controller = Controller::start(&cluster, &state.path().join("controller"), configure);
         cluster.apply(&json!({
             "apiVersion": API_VERSION, "kind": "WorkshopRepository",
             "metadata": { "name": WORKSHOP, "namespace": "default" },
             "spec": { "url": git.url(WORKSHOP), "interval": "1h" },
         }));
         let instances = Api::namespaced(client.clone(), NAMESPACE);
-        let crowd = Self { cluster, controller, client, mirror, runtime, instances, _git: git };
+        let crowd = Self { cluster, controller, client, mirror, runtime, instances, _git: git, _state: state };
         crowd.until("the template", Duration::from_secs(60), || crowd.mirror.template(WORKSHOP).is_some());
         crowd
     }
@@ -227,7 +181,7 @@ impl Crowd {
         self.cluster.restart("kwok");
     }
 
-    /// Instances by phase and step, some that do not run, and the end of the controller's log.
+    /// Instances by phase and step, and some that do not run.
     fn describe(&self) -> String {
         let all = self.mirror.instances();
         let mut counts = BTreeMap::new();
@@ -249,10 +203,7 @@ impl Crowd {
                 )
             })
             .collect();
-        let log = self.controller.log();
-        let end: Vec<&str> = log.lines().rev().take(30).collect();
-        let end = end.into_iter().rev().collect::<Vec<_>>().join("\n");
-        format!("{counts:?}\n{restless}--- controller, process {}\n{end}", self.controller.pid())
+        format!("{counts:?}\n{restless}")
     }
 
     /// Namespaces of instances that exist, by name.

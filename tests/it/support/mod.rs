@@ -1,6 +1,8 @@
 //! Real parts for the tests: programs found or built here, each stopped when its value is dropped.
 
+pub mod chart;
 pub mod cluster;
+pub mod controller;
 pub mod crowd;
 pub mod engine;
 pub mod files;
