@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::fronts::{FrontFlags, Fronts};
 use super::{Context, Exit, Failure};
 use crate::adapters::cluster::{Cluster, Mirror};
+use crate::adapters::provisioner::{Chart, Provisioner};
 use crate::adapters::registry::Credentials;
 use crate::controller::{self, Beside, Options};
 use crate::operator::cluster as operator;
@@ -35,6 +36,33 @@ pub struct Args {
     /// Give pods user namespaces of their own, which old runtimes refuse
     #[arg(long)]
     user_namespaces: bool,
+    #[command(flatten)]
+    clusters: ClusterFlags,
+}
+
+/// What learners' own clusters are made of (`cluster.mode: per-workspace`).
+#[derive(Debug, clap::Args)]
+struct ClusterFlags {
+    /// vcluster's chart for workshops with cluster.mode per-workspace: a directory, an archive or oci://…; needs helm
+    #[arg(long, value_name = "CHART")]
+    vcluster_chart: Option<String>,
+    /// The chart's version, where it comes from a registry
+    #[arg(long, value_name = "VERSION", requires = "vcluster_chart")]
+    vcluster_version: Option<String>,
+    /// YAML with values for the chart, e.g. for images from a registry of your own
+    #[arg(long, value_name = "FILE", requires = "vcluster_chart")]
+    vcluster_values: Option<PathBuf>,
+}
+
+impl ClusterFlags {
+    /// The chart, with helm from `PATH`.
+    fn provisioner(&self) -> Result<Option<Provisioner>, Failure> {
+        let Some(name) = &self.vcluster_chart else { return Ok(None) };
+        let chart = Chart::read(name, self.vcluster_version.as_deref(), self.vcluster_values.as_deref());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = chart.and_then(|chart| Provisioner::find(chart, &path));
+        found.map(Some).map_err(|error| Failure::from_error(Exit::Usage, error))
+    }
 }
 
 /// Runs `workshop controller` until SIGTERM or Ctrl-C.
@@ -53,6 +81,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         }
         Err(error) => return Err(Failure::from_error(Exit::Usage, error)),
     };
+    let provisioner = args.clusters.provisioner()?;
     let stop = super::stopping();
     // Kubernetes sets it in every pod.
     let is_in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
@@ -64,7 +93,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         allow_commands: args.allow_commands || !is_in_pod,
         docker_credentials: !is_in_pod,
         concurrency: args.concurrency.into(),
-        beside: Some(operate(&cluster, &fronts, &args, is_in_pod, context)),
+        beside: Some(operate(&cluster, &fronts, &args, provisioner, is_in_pod, context)),
     };
     let (server, namespace) = (cluster.server().to_owned(), cluster.namespace().to_owned());
     let (printer, gateway, management) = (context.printer.clone(), fronts.gateway.url(), fronts.management);
@@ -81,7 +110,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 /// The operator, as work that goes on while this process leads.
-fn operate(cluster: &Cluster, fronts: &Fronts, args: &Args, is_in_pod: bool, context: &Context) -> Beside {
+fn operate(
+    cluster: &Cluster,
+    fronts: &Fronts,
+    args: &Args,
+    provisioner: Option<Provisioner>,
+    is_in_pod: bool,
+    context: &Context,
+) -> Beside {
     let (mirror, metrics) = (fronts.mirror.clone(), Arc::new(operator::Metrics::default()));
     // A pod has no user whose credentials could be meant.
     let credentials = if is_in_pod { Credentials::anonymous() } else { Credentials::docker() };
@@ -95,6 +131,7 @@ fn operate(cluster: &Cluster, fronts: &Fronts, args: &Args, is_in_pod: bool, con
         management_url: fronts.management_url.clone(),
         gateway_url: Some(fronts.gateway.url().trim_end_matches('/').to_owned()),
         user_namespaces: args.user_namespaces,
+        provisioner,
         metrics: Arc::clone(&metrics),
     });
     Beside {

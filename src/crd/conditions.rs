@@ -118,6 +118,8 @@ reasons! {
     NewerRevision,
     /// The namespace that an instance needs is there and is not its own.
     NamespaceTaken,
+    /// The cluster that an instance's learner is to have does not start, or cannot be used.
+    ClusterUnusable,
     /// An object was created.
     Created,
     /// An object was changed.

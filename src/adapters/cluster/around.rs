@@ -4,7 +4,7 @@
 //! and the namespaces of workspaces by their metadata.
 
 use futures_util::{Stream, StreamExt};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
@@ -33,6 +33,22 @@ pub enum Part {
     PersistentVolumeClaim,
     Service,
     Deployment,
+    Role,
+    PodDisruptionBudget,
+    StatefulSet,
+}
+
+/// A Deployment or a StatefulSet, and how many of its pods are ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodSet {
+    /// Which of both.
+    pub part: Part,
+    /// Its name.
+    pub name: String,
+    /// How many pods are wanted.
+    pub wanted: i32,
+    /// How many are ready.
+    pub ready: i32,
 }
 
 impl Part {
@@ -50,7 +66,37 @@ impl Part {
             Self::PersistentVolumeClaim => ("PersistentVolumeClaim", "v1", "persistentvolumeclaims"),
             Self::Service => ("Service", "v1", "services"),
             Self::Deployment => ("Deployment", "apps/v1", "deployments"),
+            Self::Role => ("Role", "rbac.authorization.k8s.io/v1", "roles"),
+            Self::PodDisruptionBudget => ("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
+            Self::StatefulSet => ("StatefulSet", "apps/v1", "statefulsets"),
         }
+    }
+
+    /// Everything that a workspace may be made of.
+    const ALL: [Self; 14] = [
+        Self::Namespace,
+        Self::RoleBinding,
+        Self::ResourceQuota,
+        Self::LimitRange,
+        Self::ServiceAccount,
+        Self::NetworkPolicy,
+        Self::Secret,
+        Self::ConfigMap,
+        Self::PersistentVolumeClaim,
+        Self::Service,
+        Self::Deployment,
+        Self::Role,
+        Self::PodDisruptionBudget,
+        Self::StatefulSet,
+    ];
+
+    /// The one that a manifest is of, if it is one of these.
+    #[must_use]
+    pub fn of(manifest: &Value) -> Option<Self> {
+        let text = |field: &str| manifest.get(field).and_then(Value::as_str);
+        let is_named =
+            |part: &Self| text("kind") == Some(part.kind()) && text("apiVersion") == Some(part.api_version());
+        Self::ALL.into_iter().find(is_named)
     }
 
     /// The name in `kind`.
@@ -140,13 +186,13 @@ impl Cluster {
         found(self.call(&attempt, self.client.request::<Value>(request)).await).map(drop)
     }
 
-    /// Sets how many pods a Deployment has; one that is not there has none.
-    pub async fn scale_deployment(&self, namespace: &str, name: &str, replicas: u32) -> Result<(), Error> {
-        let attempt = format!("scale Deployment {namespace}/{name}");
+    /// Sets how many pods a Deployment or a StatefulSet has; one that is not there has none.
+    pub async fn scale(&self, part: Part, namespace: &str, name: &str, replicas: u32) -> Result<(), Error> {
+        let attempt = format!("scale {} {}", part.kind(), place(part, namespace, name));
         let parameters =
             PatchParams { field_manager: Some(labels::OPERATOR_MANAGER.to_owned()), ..PatchParams::default() };
         let patch = json!({ "spec": { "replicas": replicas } });
-        let request = Request::new(Part::Deployment.path(namespace))
+        let request = Request::new(part.path(namespace))
             .patch(name, &parameters, &Patch::Merge(&patch))
             .map_err(|error| Error::from_kube(&attempt, kube::Error::BuildRequest(error)))?;
         found(self.call(&attempt, self.client.request::<Value>(request)).await).map(drop)
@@ -162,6 +208,44 @@ impl Cluster {
     pub async fn read_deployment(&self, namespace: &str, name: &str) -> Result<Option<Deployment>, Error> {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
         self.call(&format!("read Deployment {namespace}/{name}"), deployments.get_opt(name)).await
+    }
+
+    /// The Deployments and StatefulSets of a namespace.
+    pub async fn list_pod_sets(&self, namespace: &str) -> Result<Vec<PodSet>, Error> {
+        let attempt = format!("list what runs in {namespace}");
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+        let sets: Api<StatefulSet> = Api::namespaced(self.client.clone(), namespace);
+        let all = ListParams::default();
+        let mut found = Vec::new();
+        for one in self.call(&attempt, deployments.list(&all)).await?.items {
+            let ready = one.status.and_then(|status| status.ready_replicas).unwrap_or(0);
+            let (name, wanted) = (one.metadata.name.unwrap_or_default(), one.spec.replicas.unwrap_or(1));
+            found.push(PodSet { part: Part::Deployment, name, wanted, ready });
+        }
+        for one in self.call(&attempt, sets.list(&all)).await?.items {
+            let ready = one.status.and_then(|status| status.ready_replicas).unwrap_or(0);
+            let wanted = one.spec.replicas.unwrap_or(1);
+            found.push(PodSet { part: Part::StatefulSet, name: one.metadata.name.unwrap_or_default(), wanted, ready });
+        }
+        Ok(found)
+    }
+
+    /// All pods of a namespace.
+    pub async fn list_all_pods(&self, namespace: &str) -> Result<Vec<Pod>, Error> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        Ok(self.call(&format!("list the pods of {namespace}"), pods.list(&ListParams::default())).await?.items)
+    }
+
+    /// Deletes all pods of a namespace.
+    pub async fn delete_pods(&self, namespace: &str) -> Result<(), Error> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let (how, which) = (DeleteParams::background(), ListParams::default());
+        self.call(&format!("delete the pods of {namespace}"), pods.delete_collection(&how, &which)).await.map(drop)
+    }
+
+    /// The version of Kubernetes that the API server is of, such as `v1.36.3`.
+    pub async fn read_version(&self) -> Result<String, Error> {
+        Ok(self.call("ask for the API server's version", self.client.apiserver_version()).await?.git_version)
     }
 
     /// The pods of a workspace.
@@ -219,4 +303,19 @@ fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
 
 fn place(part: Part, namespace: &str, name: &str) -> String {
     if part == Part::Namespace { format!("\"{name}\"") } else { format!("\"{namespace}/{name}\"") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_is_known_by_its_kind_and_version() {
+        for part in Part::ALL {
+            assert_eq!(Part::of(&json!({ "apiVersion": part.api_version(), "kind": part.kind() })), Some(part));
+        }
+        for other in [json!({}), json!({ "apiVersion": "v1", "kind": "Deployment" }), json!({ "kind": "Secret" })] {
+            assert_eq!(Part::of(&other), None, "{other}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-pub use around::{NamespaceEvent, Part};
+pub use around::{NamespaceEvent, Part, PodSet};
 pub use config_maps::ConfigMap;
 pub use error::{Cause, Error};
 pub use events::Severity;

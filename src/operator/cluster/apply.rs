@@ -3,6 +3,7 @@
 //! The Deployment comes last and carries the identity of what was applied before it: where that is the same, a step
 //! switch is one request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use k8s_openapi::api::core::v1::Namespace;
 
 use super::build::{
     Carried, NAME, Secrets, Subject, Workload, artifact_name, build_artifact, build_deployment, build_lab,
-    build_namespace, build_surroundings, has_lab, surroundings_digest,
+    build_namespace, build_surroundings, has_lab, has_own_cluster, surroundings_digest,
 };
 use super::dereference::{Found, is_leaving, is_own};
 use super::look::{Look, Stop, key_of};
@@ -22,7 +23,7 @@ use crate::crd::{WorkspaceInstance, WorkspaceTemplate};
 use crate::domain::lifecycle::Start;
 use crate::domain::object::{Kind, ObjectKey};
 use crate::domain::token::{Claims, Role};
-use crate::domain::workspace::ClusterMode;
+use crate::domain::workspace::{ClusterMode, Workspace};
 use crate::pipeline::workspace::record::moment_text;
 
 /// How long a workspace's own token is valid.
@@ -64,18 +65,19 @@ impl Look {
 
     /// Applies what a start needs.
     pub(super) async fn start(
-        &self,
+        &mut self,
         subject: &Subject,
         found: &Found,
         start: &Start,
         since: Timestamp,
         template: Option<&WorkspaceTemplate>,
     ) -> Result<(), Stop> {
-        if start.settings.cluster.mode == ClusterMode::PerWorkspace {
-            let why = "its workshop wants a cluster for each workspace (cluster.mode: per-workspace), which this controller cannot make; shared gives each learner a namespace";
-            return Err(Problem::person(Reason::Unsupported, why).into());
+        let is_with_cluster = has_own_cluster(start);
+        if is_with_cluster {
+            self.provisioner()?;
         }
-        let (settings, around, room) = (&self.shared.settings, &self.shared.around, subject.room());
+        let shared = Arc::clone(&self.shared);
+        let (settings, around, room) = (&shared.settings, &shared.around, subject.room());
         // What was remembered of a calm instance does not say what it was made of.
         let made = match &found.made {
             Some(made) => Some(made.clone()),
@@ -94,25 +96,38 @@ impl Look {
         let digest = surroundings_digest(subject, around, start, has_pull);
         let identity = |way: &str| format!("{digest}.{artifact}.{way}");
         let known = ["carried", "fetched"].into_iter().find(|way| made.surroundings == identity(way));
+        // A look that had to wait for the learner's cluster has applied all of this already.
+        let is_prepared = self.memory.prepared.as_ref() == Some(&digest);
+        if known.is_none() && !is_prepared {
+            if is_new {
+                self.enter(subject).await?;
+            }
+            let secrets = Secrets {
+                token: self.token(),
+                pull: match pull {
+                    Some(pull) => Some(self.read_pull_secret(&pull.namespace, &pull.name).await?),
+                    None => None,
+                },
+            };
+            for object in build_surroundings(subject, around, start, &secrets) {
+                self.patiently(|| settings.cluster.apply_part(object.part, &room, &object.manifest)).await?;
+            }
+            self.set_lab(subject, found, start).await?;
+        }
+        // One that wakes has a cluster that sleeps.
+        if is_with_cluster && (known.is_none() || made.replicas == 0) {
+            if !is_prepared {
+                self.apply_cluster(subject, start).await?;
+                self.memory.prepared = Some(digest.clone());
+            }
+            let kubeconfig = self.read_kubeconfig(subject).await?;
+            self.patiently(|| settings.cluster.apply_part(kubeconfig.part, &room, &kubeconfig.manifest)).await?;
+            self.memory.prepared = None;
+        }
         let way = match known {
             Some(way) => way,
-            None => {
-                if is_new {
-                    self.enter(subject).await?;
-                }
-                let secrets = Secrets {
-                    token: self.token(),
-                    pull: match pull {
-                        Some(pull) => Some(self.read_pull_secret(&pull.namespace, &pull.name).await?),
-                        None => None,
-                    },
-                };
-                for object in build_surroundings(subject, around, start, &secrets) {
-                    self.patiently(|| settings.cluster.apply_part(object.part, &room, &object.manifest)).await?;
-                }
-                self.set_lab(subject, found, start).await?;
-                if self.carry(subject, start, template).await? { "carried" } else { "fetched" }
-            }
+            None if self.carry(subject, start, template).await? => "carried",
+            None => "fetched",
         };
         let workload = Workload {
             subject,
@@ -237,16 +252,23 @@ impl Look {
         }
     }
 
-    /// Ends what runs: all of it where the instance is deleted, else its pods.
+    /// Ends what runs: all of it where the instance is deleted, else its pods. A learner's own cluster sleeps with the
+    /// workspace where it has a volume; what is in one without would be lost.
     pub(super) async fn stop(
         &self,
         instance: &WorkspaceInstance,
         subject: &Subject,
         found: &Found,
+        settings: Option<&Workspace>,
     ) -> Result<(), Stop> {
         let (cluster, room) = (&self.shared.settings.cluster, subject.room());
         if instance.metadata.deletion_timestamp.is_none() {
-            cluster.scale_deployment(&room, NAME, 0).await?;
+            let keeps = settings.is_some_and(|settings| settings.lifecycle.persist.is_some());
+            if keeps && settings.is_some_and(|settings| settings.cluster.mode == ClusterMode::PerWorkspace) {
+                // First: once nothing runs of the workspace, nobody looks for what it had.
+                self.rest_cluster(subject).await?;
+            }
+            cluster.scale(Part::Deployment, &room, NAME, 0).await?;
             return Ok(());
         }
         self.remove(found.namespace.as_ref(), &room).await?;
@@ -275,7 +297,7 @@ impl Look {
     }
 
     /// Tries again for a while where a right is missing: the binding that gives it may be new.
-    async fn patiently<T, F>(&self, request: impl Fn() -> F) -> Result<T, Stop>
+    pub(super) async fn patiently<T, F>(&self, request: impl Fn() -> F) -> Result<T, Stop>
     where
         F: Future<Output = Result<T, cluster::Error>>,
     {

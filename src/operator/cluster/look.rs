@@ -21,6 +21,7 @@ use crate::crd::{WorkspaceInstance, WorkspaceTemplate, labels};
 use crate::domain::lifecycle::Reason::Succeeded;
 use crate::domain::lifecycle::{Action, Decision, Inputs, Revision, Seen, decide};
 use crate::domain::management::Phase;
+use crate::domain::workspace::{Workspace, effective};
 use crate::pipeline::workspace::record::{overrides_of, permit_of, record_of, revision_of, wish_of};
 
 /// How often what runs of a calm instance is looked at.
@@ -35,6 +36,8 @@ const TRIES: usize = 10;
 pub(super) struct Memory {
     /// What ran when nothing was to do, so that use alone costs no request.
     pub calm: Option<Calm>,
+    /// The identity of what was applied for a start that waits for its learner's cluster.
+    pub prepared: Option<String>,
     /// Failures in a row.
     failures: u32,
     /// When what is around was last compared.
@@ -125,6 +128,16 @@ pub(super) async fn look(shared: Arc<Shared>, uid: String, memory: Memory, is_nu
     look.done(Some(MOVING), true)
 }
 
+/// What the first three beats gave to act on.
+#[derive(Clone, Copy)]
+struct Basis<'a> {
+    subject: &'a Subject,
+    found: &'a Found,
+    template: Option<&'a WorkspaceTemplate>,
+    /// How what runs was to run.
+    settings: Option<&'a Workspace>,
+}
+
 pub(super) struct Look {
     pub shared: Arc<Shared>,
     pub uid: String,
@@ -196,7 +209,10 @@ impl Look {
         for event in &decision.events {
             status::tell(&shared.settings.cluster, &written, event).await;
         }
-        let turn = self.act(&written, &subject, &found, &decision, template.as_deref()).await?;
+        let settings = record.pin.as_ref().and_then(|pin| effective(&pin.defaults, overrides.as_ref()).ok());
+        let basis =
+            Basis { subject: &subject, found: &found, template: template.as_deref(), settings: settings.as_ref() };
+        let turn = self.act(&written, basis, &decision).await?;
         let is_calm = found.made.is_some() && matches!(turn, Turn::Wait(_)) && decision.record.phase == Phase::Running;
         if is_calm && decision.record.reason == Some(Succeeded) {
             if is_requested || self.memory.compared.is_some_and(|compared| compared.elapsed() > CALM / 2) {
@@ -304,13 +320,12 @@ impl Look {
     }
 
     async fn act(
-        &self,
+        &mut self,
         instance: &Arc<WorkspaceInstance>,
-        subject: &Subject,
-        found: &Found,
+        basis: Basis<'_>,
         decision: &Decision,
-        template: Option<&WorkspaceTemplate>,
     ) -> Result<Turn, Stop> {
+        let Basis { subject, found, template, settings } = basis;
         let mut turn = None;
         let mut actions = decision.actions.iter().peekable();
         while let Some(action) = actions.next() {
@@ -319,7 +334,7 @@ impl Look {
                 // A Deployment changes from one image to the other by itself.
                 Action::Stop if matches!(actions.peek(), Some(Action::Start(_))) => {}
                 Action::Stop => {
-                    self.stop(instance, subject, found).await?;
+                    self.stop(instance, subject, found, settings).await?;
                     turn = Some(Turn::Wait(Duration::from_secs(2)));
                 }
                 Action::Start(start) => {

@@ -12,6 +12,7 @@ mod engine;
 mod look;
 mod metrics;
 mod outcome;
+mod own_cluster;
 mod seen;
 mod status;
 mod templates;
@@ -25,6 +26,7 @@ pub use artifacts::Artifacts;
 pub use metrics::Metrics;
 
 use crate::adapters::cluster::{Cluster, Mirror};
+use crate::adapters::provisioner::Provisioner;
 use crate::domain::token::SigningKey;
 use build::Surroundings;
 
@@ -42,6 +44,8 @@ pub struct Settings {
     pub gateway_url: Option<String>,
     /// Pods get user namespaces of their own.
     pub user_namespaces: bool,
+    /// Makes learners' own clusters; none where the administrator gave no chart.
+    pub provisioner: Option<Provisioner>,
     /// Artifacts, also those that another replica or an author brought in.
     pub artifacts: Arc<Artifacts>,
     /// What is counted.
@@ -52,6 +56,8 @@ pub struct Settings {
 struct Shared {
     settings: Arc<Settings>,
     around: Surroundings,
+    /// The API server's version, where charts are rendered for it.
+    kubernetes: Option<String>,
 }
 
 /// Keeps workspaces as instances ask until `stop` is cancelled; what runs goes on then.
@@ -64,8 +70,14 @@ pub async fn run(settings: Arc<Settings>, stop: CancellationToken) {
         operator,
         user_namespaces: settings.user_namespaces,
         api_servers: api_servers(&settings.cluster).await,
+        chart: settings.provisioner.as_ref().map(|provisioner| provisioner.chart().identity()),
     };
-    let shared = Arc::new(Shared { settings, around });
+    let kubernetes = match &settings.provisioner {
+        // Helm has a guess of its own where the server does not say.
+        Some(_) => settings.cluster.read_version().await.ok(),
+        None => None,
+    };
+    let shared = Arc::new(Shared { settings, around, kubernetes });
     tokio::join!(engine::run(Arc::clone(&shared), stop.clone()), templates::run(shared, stop));
 }
 

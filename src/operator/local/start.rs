@@ -9,6 +9,7 @@ use crate::domain::container::{Egress, WorkspaceSpec};
 use crate::domain::lifecycle::Start;
 use crate::domain::object::ObjectKey;
 use crate::domain::token::Role;
+use crate::domain::workspace::{ClusterMode, Workspace};
 
 /// How long a workspace's own token is valid; each start has a new one.
 const TOKEN_SPAN: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -25,6 +26,9 @@ pub fn build_spec<R: Containers>(
     uid: &str,
     start: &Start,
 ) -> Result<WorkspaceSpec, String> {
+    if let Some(why) = refusal(&start.settings) {
+        return Err(why);
+    }
     let workspaces = &settings.workspaces;
     let artifact = workspaces
         .artifact_path(&start.artifact)
@@ -66,7 +70,46 @@ pub fn build_spec<R: Containers>(
     })
 }
 
+/// What a workshop asks for that one machine does not have, if anything: nothing of it is dropped in silence.
+fn refusal(settings: &Workspace) -> Option<String> {
+    let class = settings.isolation.runtime_class.as_deref();
+    let wanted = match (settings.cluster.mode, class) {
+        (ClusterMode::None, None) => return None,
+        (ClusterMode::None, Some(class)) => {
+            format!("the runtime class \"{class}\" of a cluster (isolation.runtimeClass)")
+        }
+        (_, _) => "a Kubernetes cluster for its learner (cluster.mode)".to_owned(),
+    };
+    Some(format!("its workshop wants {wanted}, which local mode does not have: run it with `workshop controller`"))
+}
+
 /// What of an instance outlives its containers.
 pub fn persist_directory<R>(settings: &Settings<R>, uid: &str) -> PathBuf {
     settings.workspaces.state().join("persist").join(uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::workspace::effective;
+
+    #[test]
+    fn what_one_machine_does_not_have_is_refused_by_name() {
+        let check = |settings: serde_json::Value, expected: Option<&str>| {
+            let refused = refusal(&effective(&settings, None).unwrap());
+            let is_so = match (&refused, expected) {
+                (Some(text), Some(part)) => text.contains(part) && text.contains("workshop controller"),
+                (None, None) => true,
+                _ => false,
+            };
+            assert!(is_so, "{settings}: {refused:?}");
+        };
+        check(json!({}), None);
+        check(json!({"isolation": {"user": "root"}, "cluster": {"mode": "none"}}), None);
+        check(json!({"cluster": {"mode": "shared"}}), Some("cluster.mode"));
+        check(json!({"cluster": {"mode": "per-workspace"}}), Some("cluster.mode"));
+        check(json!({"isolation": {"runtimeClass": "kata"}}), Some("\"kata\""));
+    }
 }

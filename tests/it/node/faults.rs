@@ -6,7 +6,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Course, Seat, condition, navigate, statuses};
-use crate::support::node::{PATIENCE, node};
+use crate::support::cluster::CONTROLLER;
+use crate::support::node::{PATIENCE, REPOSITORIES, node};
+use crate::support::registry::{LOGIN, Registry};
 use crate::support::wait::wait_for;
 
 /// Publishes a workshop and takes the image of its second step out of the registry.
@@ -99,4 +101,52 @@ fn a_namespace_that_is_not_ours_is_neither_used_nor_removed() {
     let other = node().cluster.get(&["namespace", &home]).expect("the namespace is there");
     assert_eq!(other["status"]["phase"], "Active");
     assert!(node().cluster.get(&["deployment", "-n", &home, "workspace"]).is_none());
+}
+
+#[test]
+fn a_leader_that_is_killed_in_the_middle_of_a_switch_costs_nobody_anything() {
+    let course = Course::write("leaderless", "lifecycle: {idleSuspend: false}\n");
+    course.publish();
+    let (seat, mut learner) = Seat::running("leaderless", "ada", json!({}));
+    let (waiting, _) = Seat::running("leaderless", "bob", json!({}));
+    let reference = seat.reference();
+    learner.type_line(&reference, "touch /tmp/answer; echo do\"\"ne", "done");
+    assert_eq!(learner.api(&reference, &Method::POST, "validate", None)["passed"], true);
+    navigate(&mut learner, &reference, "next");
+    seat.wait_for("be on its way", |object| (object.pointer("/status/run/step")? == "two").then_some(()));
+    node().kill_leader();
+    seat.wait("Running", "two");
+    assert_eq!(statuses(&mut learner, &reference)[..2], ["completed", "active"]);
+    learner.type_line(&reference, "cat /etc/step; echo sho\"\"wn", "two");
+    // What asked for nothing went on, and what is asked now is done by the one that leads now.
+    assert_eq!(waiting.pods().len(), 1);
+    waiting.patch(&json!({ "spec": { "currentStep": "three" } }));
+    waiting.wait("Running", "three");
+}
+
+#[test]
+fn images_of_a_private_registry_are_pulled_with_a_copy_of_its_secret() {
+    let node = node();
+    let private = Registry::start_with_login_in(&node.cluster);
+    let login = json!({ "auths": { (private.host()): { "username": LOGIN.0, "password": LOGIN.1 } } });
+    let entry = format!("--from-literal=.dockerconfigjson={login}");
+    let kind = "--type=kubernetes.io/dockerconfigjson";
+    node.cluster.kubectl(&["create", "secret", "generic", "private", "-n", REPOSITORIES, kind, &entry]);
+    // What docs/gitops.md asks the administrator for.
+    let user = format!("--user={CONTROLLER}");
+    let role = "--clusterrole=workshop-repository-manager";
+    node.cluster.kubectl(&["create", "rolebinding", "workshop", "-n", REPOSITORIES, role, &user]);
+    let course = Course::write("private", "lifecycle: {idleSuspend: false}\n");
+    course.repository.commit("what there is");
+    course.repository.push();
+    let registry = format!("{}/private", private.host());
+    let compile = json!({ "mode": "Inline", "registry": registry, "secretRef": { "name": "private" } });
+    node.follow_with("private", &course.repository.head(), &compile);
+    let (seat, mut learner) = Seat::running("private", "ada", json!({}));
+    learner.type_line(&seat.reference(), "cat /etc/step; echo sho\"\"wn", "one");
+    let pods = node.cluster.get(&["pods", "-n", &seat.home()]).unwrap();
+    assert_eq!(pods["items"][0]["spec"]["imagePullSecrets"], json!([{ "name": "workspace-pull" }]), "{pods:#}");
+    let home = seat.home();
+    node.cluster.kubectl(&["delete", "workspaceinstance", "-n", &seat.namespace, "ada", "--wait=false"]);
+    seat.wait_gone(&home);
 }

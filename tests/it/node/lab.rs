@@ -2,11 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Course, Seat, condition};
+use super::{Course, Seat};
 use crate::support::node::{Node, PATIENCE, node};
 use crate::support::wait::wait_for;
 
@@ -58,12 +57,7 @@ fn a_learner_works_in_a_namespace_of_their_own_and_in_no_other() {
     let (seat, mut learner) = Seat::running("lab", "ada", json!({}));
     let (home, reference) = (seat.home(), seat.reference());
     let lab = format!("{home}-lab");
-    // An image would bring it; as a file of a workshop it is too large.
-    let id = seat.container();
-    let state = Command::new("runc").args(["--root", "/run/containerd/runc/k8s.io", "state", &id]).output().unwrap();
-    let state: Value = serde_json::from_slice(&state.stdout).unwrap();
-    std::fs::copy(node.cluster.env("KUBECTL"), format!("/proc/{}/root/bin/kubectl", state["pid"])).unwrap();
-
+    seat.bring_kubectl();
     let ask = |learner: &mut crate::support::learner::Learner, line: &str, expected: &str| {
         learner.type_line(&reference, line, expected)
     };
@@ -89,15 +83,4 @@ fn a_learner_works_in_a_namespace_of_their_own_and_in_no_other() {
     node.cluster.kubectl(&["delete", "workspaceinstance", "-n", &seat.namespace, &seat.name, "--wait=false"]);
     seat.wait_gone(&home);
     wait_for("the lab to be gone", PATIENCE, || node.cluster.get(&["namespace", &lab]).is_none().then_some(()));
-}
-
-#[test]
-fn a_cluster_for_each_workspace_is_refused_with_a_reason() {
-    let course = Course::write("own-cluster", "cluster: {mode: per-workspace}\n");
-    course.publish();
-    let seat = Seat::create("own-cluster", "ada", Value::Object(serde_json::Map::new()));
-    seat.wait_for("say that it cannot be", |object| {
-        let ready = condition(object, "Ready")?;
-        (ready["status"] == "False" && ready["reason"] == "Unsupported").then_some(())
-    });
 }

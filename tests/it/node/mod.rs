@@ -7,8 +7,11 @@ mod isolation;
 mod journey;
 mod lab;
 mod life;
+mod own_cluster;
 mod revisions;
+mod team;
 
+use std::process::Command;
 use std::time::Instant;
 
 use reqwest::Method;
@@ -177,7 +180,13 @@ impl Seat {
 
     /// Its learner, with the address that the command line prints for them.
     fn enter(&self) -> Learner {
-        let opened = self.node.json(&["workspace", "open", &self.name, "-n", &self.namespace, "--cluster"]);
+        self.enter_as(&[])
+    }
+
+    /// Somebody whom the flags name.
+    fn enter_as(&self, flags: &[&str]) -> Learner {
+        let open = ["workspace", "open", &self.name, "-n", &self.namespace, "--cluster"];
+        let opened = self.node.json(&[open.as_slice(), flags].concat());
         Learner::holder(opened["url"].as_str().expect("an address"))
     }
 
@@ -194,6 +203,15 @@ impl Seat {
         let path = "jsonpath={.status.containerStatuses[0].containerID}";
         let id = self.node.cluster.kubectl(&["get", "pod", "-n", &home, &pod, "-o", path]);
         id.trim_start_matches("containerd://").to_owned()
+    }
+
+    /// Puts kubectl into the container: an image would bring it, and as a file of a workshop it is too large.
+    fn bring_kubectl(&self) {
+        let id = self.container();
+        let state =
+            Command::new("runc").args(["--root", "/run/containerd/runc/k8s.io", "state", &id]).output().unwrap();
+        let state: Value = serde_json::from_slice(&state.stdout).unwrap();
+        std::fs::copy(self.node.cluster.env("KUBECTL"), format!("/proc/{}/root/bin/kubectl", state["pid"])).unwrap();
     }
 
     /// Waits until instance and namespace are gone.

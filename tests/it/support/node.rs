@@ -3,26 +3,26 @@
 //!
 //! They end with the process, however it ends. Tests share them, so each uses namespaces and workshops of its own.
 
-use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::chart::path_with_helm;
 use super::cluster::{SYSTEM, TestCluster};
+use super::controller::Controller;
 use super::git::GitServer;
 use super::platform::platform_directory;
 use super::registry::Registry;
-use super::wait::wait_for;
 
 /// How long anything may take on a machine that does much else.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The namespace of the repositories.
-const REPOSITORIES: &str = "repositories";
+pub const REPOSITORIES: &str = "repositories";
 
 pub struct Node {
     pub cluster: TestCluster,
@@ -31,7 +31,7 @@ pub struct Node {
     /// The gateway's address without a slash at its end.
     pub gateway: String,
     management: u16,
-    controller: Mutex<Option<Child>>,
+    replicas: Mutex<Vec<Controller>>,
 }
 
 /// The one of this process; the first caller starts it.
@@ -51,53 +51,59 @@ impl Node {
         cluster.kubectl(&["create", "namespace", REPOSITORIES]);
         let (gateway, management) = (free_port(), free_port());
         let gateway = format!("http://127.0.0.1:{gateway}");
-        let node =
-            Self { cluster, registry, git: GitServer::start(), gateway, management, controller: Mutex::default() };
-        node.start_controller();
+        let node = Self { cluster, registry, git: GitServer::start(), gateway, management, replicas: Mutex::default() };
+        node.start_replicas();
         node
     }
 
-    /// Starts the controller and waits until it leads; its gateway and management API are where they were before.
-    pub fn start_controller(&self) {
-        let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let written = log.metadata().unwrap().len();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_workshop"));
-        self.cluster.adopt(&mut command);
-        command
-            .args(["-v", "controller", "--namespace", SYSTEM, "--state"])
-            .arg(self.cluster.directory().join("controller-state"))
-            .arg("--kubeconfig")
-            .arg(self.cluster.controller())
-            .arg("--platform")
-            .arg(platform_directory())
-            .args(["--listen", "127.0.0.1:0", "--management-listen", &format!("0.0.0.0:{}", self.management)])
-            .args([
-                "--management-url",
-                &format!("http://{}:{}", self.cluster.env("MACHINE_FROM_PODS"), self.management),
-            ])
-            .args(["--gateway-listen", self.gateway.trim_start_matches("http://"), "--gateway-url", &self.gateway])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        *self.controller.lock().unwrap() = Some(command.spawn().expect("the controller starts"));
-        wait_for("the controller to lead", PATIENCE, || {
-            let mut controller = self.controller.lock().unwrap();
-            if let Some(status) = controller.as_mut().and_then(|child| child.try_wait().unwrap()) {
-                panic!("the controller ended with {status}:\n{}", self.log());
-            }
-            let log = std::fs::read(self.log_file()).unwrap();
-            let new = String::from_utf8_lossy(&log[usize::try_from(written).unwrap()..]).into_owned();
-            new.contains("this process leads").then_some(())
-        });
+    /// Two replicas: one that leads, and one that serves the gateway and the management API. Killing the first takes
+    /// nobody's connection.
+    fn start_replicas(&self) {
+        let leader = self.start_replica("leader", false);
+        leader.wait_for_log("this process leads");
+        let front = self.start_replica("front", true);
+        front.wait_for_log("waiting to lead");
+        self.replicas.lock().unwrap().extend([leader, front]);
     }
 
-    fn log_file(&self) -> PathBuf {
-        self.cluster.directory().join("controller.log")
+    fn start_replica(&self, name: &str, is_front: bool) -> Controller {
+        let any = "127.0.0.1:0".to_owned();
+        let (gateway, management) = if is_front {
+            (self.gateway.trim_start_matches("http://").to_owned(), format!("0.0.0.0:{}", self.management))
+        } else {
+            (any.clone(), any)
+        };
+        let management_url = format!("http://{}:{}", self.cluster.env("MACHINE_FROM_PODS"), self.management);
+        Controller::start(&self.cluster, &self.cluster.directory().join(name), |command| {
+            self.cluster
+                .adopt(command)
+                .arg("--platform")
+                .arg(platform_directory())
+                .args(["--management-listen", &management, "--management-url", &management_url])
+                .args(["--gateway-listen", &gateway, "--gateway-url", &self.gateway])
+                .arg("--vcluster-chart")
+                .arg(self.chart())
+                .env("PATH", path_with_helm());
+        })
     }
 
-    /// What the controller said.
+    /// Kills the replica that leads, without warning, and waits until the other one does. Once for a node.
+    pub fn kill_leader(&self) {
+        let mut replicas = self.replicas.lock().unwrap();
+        assert_eq!(replicas.len(), 2, "the other replica leads by now");
+        drop(replicas.remove(0));
+        replicas[0].wait_for_log("this process leads");
+    }
+
+    /// Where the chart of learners' clusters is; a test that wants one puts it there.
+    pub fn chart(&self) -> PathBuf {
+        self.cluster.directory().join("chart")
+    }
+
+    /// What the replicas said.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+        let read = |name: &str| std::fs::read_to_string(self.cluster.directory().join(name)).unwrap_or_default();
+        format!("{}--- front\n{}", read("leader.log"), read("front.log"))
     }
 
     /// The program as an author or an administrator starts it.
@@ -130,6 +136,12 @@ impl Node {
 
     /// Lets the controller follow the repository of this name, and waits until it has brought in `revision`.
     pub fn follow(&self, name: &str, revision: &str) {
+        let compile = json!({ "mode": "Inline", "registry": format!("{}/{name}", self.registry.host()) });
+        self.follow_with(name, revision, &compile);
+    }
+
+    /// The same with `spec.compile` as it is given.
+    pub fn follow_with(&self, name: &str, revision: &str, compile: &Value) {
         self.cluster.apply(&json!({
             "apiVersion": "workshop.platform/v1alpha1",
             "kind": "WorkshopRepository",
@@ -141,7 +153,7 @@ impl Node {
             "spec": {
                 "url": self.git.url(name),
                 "interval": "1h",
-                "compile": { "mode": "Inline", "registry": format!("{}/{name}", self.registry.host()) },
+                "compile": compile,
             },
         }));
         let mut last = Value::Null;

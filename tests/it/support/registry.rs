@@ -39,6 +39,11 @@ impl Registry {
         Self::run(true, None)
     }
 
+    /// Starts one that wants [`LOGIN`] and ends with a cluster.
+    pub fn start_with_login_in(cluster: &TestCluster) -> Self {
+        Self::run(true, Some(cluster))
+    }
+
     fn run(login: bool, cluster: Option<&TestCluster>) -> Self {
         let directory = match cluster {
             Some(cluster) => tempfile::tempdir_in(cluster.directory()).unwrap(),

@@ -1,10 +1,13 @@
-//! The lab: a second namespace in which a learner works through the Kubernetes API, bounded as the workspace itself is.
+//! The lab: a second namespace for what a learner does through the Kubernetes API, bounded as the workspace itself is.
 //!
-//! The workspace's account may do there what the ClusterRole `workshop-learner` says, and nothing anywhere else.
+//! With `cluster.mode: shared` the learner works in it: the workspace's account may do there what the ClusterRole
+//! `workshop-learner` says, and nothing anywhere else. With `per-workspace` a cluster of the learner's own is in it
+//! (`own_cluster`), and the learner has no rights in the cluster around it.
 
 use serde_json::{Value, json};
 
-use super::network::{egress, own_name};
+use super::network::{egress, own_name, to_api_servers};
+use super::own_cluster;
 use super::{NAME, Object, Subject, Surroundings, build_namespace, labels_of, object};
 use crate::adapters::cluster::Part;
 use crate::domain::container::place;
@@ -15,32 +18,41 @@ use crate::domain::workspace::ClusterMode;
 pub const LEARNER_ROLE: &str = "workshop-learner";
 /// A lab has so many times the workspace's own processors and memory.
 const SHARE: u128 = 4;
+/// The bytes of volumes that a learner may ask for.
+const LAB_STORAGE: u128 = 4 << 30;
 /// How long a token lasts; the kubelet renews it long before.
 const TOKEN_SECONDS: u32 = 3600;
 
 /// Whether a lab belongs to what is started.
 #[must_use]
 pub fn has_lab(start: &Start) -> bool {
-    start.settings.cluster.mode == ClusterMode::Shared
+    start.settings.cluster.mode != ClusterMode::None
 }
 
-/// The namespace and all that is in it, in the order in which it is applied.
+/// Whether the learner has a cluster of their own in the lab.
+#[must_use]
+pub fn has_own_cluster(start: &Start) -> bool {
+    start.settings.cluster.mode == ClusterMode::PerWorkspace
+}
+
+/// The namespace and all that bounds it, in the order in which it is applied.
 #[must_use]
 pub fn build_lab(subject: &Subject, around: &Surroundings, start: &Start) -> Vec<Object> {
     let [mut namespace, binding] = build_namespace(subject, around);
     namespace.manifest["metadata"]["name"] = subject.lab().into();
-    let mut learner = object(Part::RoleBinding, LEARNER_ROLE);
-    learner["roleRef"] =
-        json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": LEARNER_ROLE });
-    learner["subjects"] = json!([{ "kind": "ServiceAccount", "namespace": subject.room(), "name": NAME }]);
     let mut objects = vec![namespace, binding];
-    let bounds = [
+    let mut bounds = vec![
         Object { part: Part::ResourceQuota, manifest: quota(start) },
         Object { part: Part::LimitRange, manifest: limits(start) },
         Object { part: Part::NetworkPolicy, manifest: policy(subject, start) },
-        // Last: who is let in finds everything that bounds them.
-        Object { part: Part::RoleBinding, manifest: learner },
     ];
+    // Last: who is let in finds everything that bounds them.
+    if has_own_cluster(start) {
+        bounds.push(Object { part: Part::NetworkPolicy, manifest: own_cluster::policy(around) });
+        bounds.push(Object { part: Part::RoleBinding, manifest: own_cluster::binding(around) });
+    } else {
+        bounds.push(Object { part: Part::RoleBinding, manifest: learner(subject) });
+    }
     objects.extend(bounds.into_iter().map(|mut object| {
         object.manifest["metadata"]["labels"] = labels_of(subject);
         object
@@ -48,12 +60,27 @@ pub fn build_lab(subject: &Subject, around: &Surroundings, start: &Start) -> Vec
     objects
 }
 
+fn learner(subject: &Subject) -> Value {
+    let mut learner = object(Part::RoleBinding, LEARNER_ROLE);
+    learner["roleRef"] =
+        json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": LEARNER_ROLE });
+    learner["subjects"] = json!([{ "kind": "ServiceAccount", "namespace": subject.room(), "name": NAME }]);
+    learner
+}
+
 fn quota(start: &Start) -> Value {
     let resources = &start.settings.resources;
+    let (mut cpu, mut memory) = (resources.cpu.thousandths() * SHARE, resources.memory.units() * SHARE);
+    let mut storage = LAB_STORAGE;
+    if has_own_cluster(start) {
+        cpu += own_cluster::CPU_MILLIS;
+        memory += own_cluster::MEMORY;
+        storage += start.settings.lifecycle.persist.as_ref().map_or(0, |size| size.units());
+    }
     let mut quota = object(Part::ResourceQuota, NAME);
     quota["spec"] = json!({ "hard": {
-        "limits.cpu": format!("{}m", resources.cpu.thousandths() * SHARE),
-        "limits.memory": (resources.memory.units() * SHARE).to_string(),
+        "limits.cpu": format!("{cpu}m"),
+        "limits.memory": memory.to_string(),
         "pods": "20",
         "services": "10",
         // Neither leaves the lab.
@@ -61,8 +88,8 @@ fn quota(start: &Start) -> Value {
         "services.loadbalancers": "0",
         "configmaps": "50",
         "secrets": "50",
-        "persistentvolumeclaims": "4",
-        "requests.storage": "4Gi",
+        "persistentvolumeclaims": "5",
+        "requests.storage": storage.to_string(),
     } });
     quota
 }
@@ -70,7 +97,11 @@ fn quota(start: &Start) -> Value {
 /// What a container has that says nothing: a quota on limits would refuse it.
 fn limits(start: &Start) -> Value {
     let resources = &start.settings.resources;
-    let (cpu, memory) = (resources.cpu.thousandths(), resources.memory.units());
+    let (mut cpu, mut memory) = (resources.cpu.thousandths(), resources.memory.units());
+    if has_own_cluster(start) {
+        // What runs the cluster may say nothing either.
+        (cpu, memory) = (cpu.max(own_cluster::CPU_MILLIS), memory.max(own_cluster::MEMORY / 2));
+    }
     let mut limits = object(Part::LimitRange, NAME);
     limits["spec"] = json!({ "limits": [{
         "type": "Container",
@@ -98,13 +129,7 @@ fn policy(subject: &Subject, start: &Start) -> Value {
 #[must_use]
 pub fn way_to_lab(subject: &Subject, around: &Surroundings) -> Vec<Value> {
     let mut ways = vec![json!({ "to": [{ "namespaceSelector": own_name(&subject.lab()) }] })];
-    ways.extend(around.api_servers.iter().map(|server| {
-        let bits = if server.is_ipv4() { 32 } else { 128 };
-        json!({
-            "to": [{ "ipBlock": { "cidr": format!("{}/{bits}", server.ip()) } }],
-            "ports": [{ "protocol": "TCP", "port": server.port() }],
-        })
-    }));
+    ways.extend(to_api_servers(around));
     ways
 }
 

@@ -3,6 +3,7 @@
 mod artifact;
 mod lab;
 mod network;
+pub mod own_cluster;
 mod room;
 mod workload;
 
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 pub use artifact::{Carried, MAX_CARRIED, artifact_name, build_artifact};
-pub use lab::{build_lab, has_lab};
+pub use lab::{build_lab, has_lab, has_own_cluster};
 pub use network::build_network_policy;
 pub use room::{build_namespace, build_room};
 pub use workload::{ROLLOUT_WITHIN, Workload, build_deployment};
@@ -81,6 +82,8 @@ pub struct Surroundings {
     pub user_namespaces: bool,
     /// Where the API server is behind its Service; none where that could not be found out.
     pub api_servers: Vec<SocketAddr>,
+    /// The identity of the chart that learners' own clusters are made of; none where there is no chart.
+    pub chart: Option<String>,
 }
 
 /// An object to apply.
@@ -127,6 +130,10 @@ pub fn surroundings_digest(subject: &Subject, around: &Surroundings, start: &Sta
     let objects = build_surroundings(subject, around, start, &Secrets { token: String::new(), pull });
     let mut text = around.verify_key.clone();
     let lab = if has_lab(start) { build_lab(subject, around, start) } else { Vec::new() };
+    if has_own_cluster(start) {
+        text.push_str(around.chart.as_deref().unwrap_or_default());
+        text.push_str(start.settings.cluster.version.as_deref().unwrap_or_default());
+    }
     for object in objects.iter().chain(&lab) {
         text.push_str(&object.manifest.to_string());
     }

@@ -56,13 +56,7 @@ pub(super) fn own_name(namespace: &str) -> Value {
 fn internet() -> Vec<Value> {
     let except = |v4: bool| PRIVATE.iter().filter(move |cidr| cidr.contains(':') != v4).collect::<Vec<_>>();
     vec![
-        json!({
-            "to": [
-                { "namespaceSelector": { "matchLabels": { NAMESPACE_NAME: NAMES } } },
-                { "ipBlock": { "cidr": NODE_NAMES } },
-            ],
-            "ports": [{ "protocol": "UDP", "port": 53 }, { "protocol": "TCP", "port": 53 }],
-        }),
+        to_names(),
         json!({ "to": [
             { "ipBlock": { "cidr": "0.0.0.0/0", "except": except(true) } },
             { "ipBlock": { "cidr": "::/0", "except": except(false) } },
@@ -82,6 +76,28 @@ fn rule(rule: &EgressRule) -> Value {
     out
 }
 
+/// The ways to the API server, where its addresses are known.
+pub(super) fn to_api_servers(around: &Surroundings) -> impl Iterator<Item = Value> {
+    around.api_servers.iter().map(|server| {
+        let bits = if server.is_ipv4() { 32 } else { 128 };
+        json!({
+            "to": [{ "ipBlock": { "cidr": format!("{}/{bits}", server.ip()) } }],
+            "ports": [{ "protocol": "TCP", "port": server.port() }],
+        })
+    })
+}
+
+/// The way to where names are resolved.
+pub(super) fn to_names() -> Value {
+    json!({
+        "to": [
+            { "namespaceSelector": { "matchLabels": { NAMESPACE_NAME: NAMES } } },
+            { "ipBlock": { "cidr": NODE_NAMES } },
+        ],
+        "ports": [{ "protocol": "UDP", "port": 53 }, { "protocol": "TCP", "port": 53 }],
+    })
+}
+
 /// The way to the management API: an address is named, a name is a Service in the controller's namespace.
 fn management(around: &Surroundings) -> Vec<Value> {
     let Some(url) = around.management_url.as_deref().and_then(|url| url::Url::parse(url).ok()) else {
@@ -97,14 +113,5 @@ fn management(around: &Surroundings) -> Vec<Value> {
         })];
     }
     // A policy sees the pod's port, behind the Service's; and the name has to be found where names are.
-    vec![
-        json!({ "to": [{ "namespaceSelector": { "matchLabels": { NAMESPACE_NAME: around.system } } }] }),
-        json!({
-            "to": [
-                { "namespaceSelector": { "matchLabels": { NAMESPACE_NAME: NAMES } } },
-                { "ipBlock": { "cidr": NODE_NAMES } },
-            ],
-            "ports": [{ "protocol": "UDP", "port": 53 }, { "protocol": "TCP", "port": 53 }],
-        }),
-    ]
+    vec![json!({ "to": [{ "namespaceSelector": { "matchLabels": { NAMESPACE_NAME: around.system } } }] }), to_names()]
 }

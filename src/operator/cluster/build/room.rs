@@ -1,6 +1,6 @@
 //! The room around a workspace: its namespace with what bounds it, and the account that can do nothing.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{MANAGER_ROLE, NAME, Object, PERSIST, Subject, Surroundings, labels_of, object};
 use crate::adapters::cluster::Part;
@@ -24,12 +24,17 @@ pub fn build_namespace(subject: &Subject, around: &Surroundings) -> [Object; 2] 
     binding["metadata"]["labels"] = labels_of(subject);
     binding["roleRef"] =
         json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": MANAGER_ROLE });
-    let account = around.operator.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
-    binding["subjects"] = match account {
-        Some((namespace, name)) => json!([{ "kind": "ServiceAccount", "namespace": namespace, "name": name }]),
-        None => json!([{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": around.operator }]),
-    };
+    binding["subjects"] = json!([operator_subject(around)]);
     [Object { part: Part::Namespace, manifest: namespace }, Object { part: Part::RoleBinding, manifest: binding }]
+}
+
+/// The operator as role bindings name it.
+pub(super) fn operator_subject(around: &Surroundings) -> Value {
+    let account = around.operator.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+    match account {
+        Some((namespace, name)) => json!({ "kind": "ServiceAccount", "namespace": namespace, "name": name }),
+        None => json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": around.operator }),
+    }
 }
 
 /// Quota, limits, the account and, where it is wished, the volume.

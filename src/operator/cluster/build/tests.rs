@@ -17,6 +17,7 @@ fn around() -> Surroundings {
         operator: "system:serviceaccount:workshop-system:workshop-controller".into(),
         user_namespaces: false,
         api_servers: vec!["192.0.2.7:6443".parse().unwrap()],
+        chart: None,
     }
 }
 
@@ -246,4 +247,102 @@ fn a_lab_bounds_its_learner_before_it_lets_them_in() {
     let none = start(&json!({"network": {"egress": []}}));
     assert!(ways(&shared).contains("192.0.2.7/32") && ways(&shared).contains(&format!("{room}-lab")));
     assert!(!ways(&none).contains("192.0.2.7/32") && !ways(&none).contains("-lab"));
+}
+
+#[test]
+fn a_cluster_of_ones_own_is_bounded_and_gives_no_rights_in_the_one_around() {
+    let own = start(&json!({
+        "cluster": {"mode": "per-workspace"}, "resources": {"cpu": "500m", "memory": "512Mi"},
+        "lifecycle": {"persist": "1Gi"}, "network": {"egress": []},
+    }));
+    let objects = build_lab(&subject(), &around(), &own);
+    let roles: Vec<&Value> = objects
+        .iter()
+        .filter(|object| object.part == Part::RoleBinding)
+        .map(|object| &object.manifest["roleRef"]["name"])
+        .collect();
+    assert_eq!(roles, ["workshop-instance-manager", "workshop-cluster-manager"]);
+    let accounts = objects.iter().map(|object| object.manifest["subjects"].to_string()).collect::<String>();
+    assert!(accounts.contains("workshop-controller") && !accounts.contains(&subject().room()), "{accounts}");
+    let spec = |part: Part, name: &str| {
+        let named = |object: &&Object| object.part == part && object.manifest["metadata"]["name"] == name;
+        objects.iter().find(named).unwrap().manifest["spec"].clone()
+    };
+    let hard = spec(Part::ResourceQuota, NAME)["hard"].clone();
+    let storage = (5_u64 << 30).to_string();
+    assert_eq!((&hard["limits.cpu"], &hard["requests.storage"]), (&json!("4000m"), &json!(storage)));
+    assert_eq!(hard["limits.memory"], json!((6_u64 << 30).to_string()));
+    // Only what runs the cluster gets to the API server around it.
+    let policy = spec(Part::NetworkPolicy, "cluster");
+    assert_eq!(policy["podSelector"], json!({ "matchLabels": { "release": "cluster" } }));
+    assert!(policy.to_string().contains("192.0.2.7/32"));
+    assert!(!spec(Part::NetworkPolicy, NAME).to_string().contains("192.0.2.7/32"));
+
+    let pod = pod(json!({"cluster": {"mode": "per-workspace"}}));
+    let text = pod.to_string();
+    assert!(text.contains("workspace-kubeconfig") && !text.contains("serviceAccountToken"), "{text}");
+    assert!(!text.contains("WORKSHOP_LAB_NAMESPACE"), "{text}");
+}
+
+#[test]
+fn a_chart_is_told_ours_over_the_administrators_over_our_defaults() {
+    let administrators = json!({
+        "controlPlane": { "advanced": { "defaultImageRegistry": "r.io" }, "proxy": { "extraSANs": ["x"] } },
+        "exportKubeConfig": { "server": "https://x", "context": "lab" },
+    });
+    let host = format!("cluster.{}-lab.svc", subject().room());
+    let of = |settings: Value| own_cluster::values(&subject(), &start(&settings), &administrators);
+    assert_eq!(
+        of(json!({"cluster": {"mode": "per-workspace"}})),
+        json!({
+            "controlPlane": {
+                "advanced": { "defaultImageRegistry": "r.io" },
+                "proxy": { "extraSANs": [host] },
+                "statefulSet": {
+                    "image": { "repository": "loft-sh/vcluster-oss" },
+                    "persistence": { "volumeClaim": { "enabled": false } },
+                },
+            },
+            "exportKubeConfig": { "server": format!("https://{host}:443"), "context": "lab" },
+        })
+    );
+    let pinned =
+        of(json!({"cluster": {"mode": "per-workspace", "version": "1.34.2"}, "lifecycle": {"persist": "2Gi"}}));
+    assert_eq!(pinned["controlPlane"]["distro"]["k8s"]["image"]["tag"], "v1.34.2");
+    let claim = &pinned["controlPlane"]["statefulSet"]["persistence"]["volumeClaim"];
+    assert_eq!(*claim, json!({ "enabled": true, "size": "2Gi" }));
+    // Another chart is another start, and so is another version of Kubernetes.
+    let digest = |settings: &Value, chart: Option<&str>| {
+        let around = Surroundings { chart: chart.map(str::to_owned), ..around() };
+        surroundings_digest(&subject(), &around, &start(settings), false)
+    };
+    let (own, other) = (
+        json!({"cluster": {"mode": "per-workspace"}}),
+        json!({"cluster": {"mode": "per-workspace", "version": "1.34.2"}}),
+    );
+    assert_ne!(digest(&own, Some("a")), digest(&own, Some("b")));
+    assert_ne!(digest(&own, Some("a")), digest(&other, Some("a")));
+    assert_eq!(digest(&json!({}), Some("a")), digest(&json!({}), Some("b")));
+}
+
+#[test]
+fn a_kubeconfig_has_to_lead_out_of_the_learners_pod() {
+    let check = |text: &str, expected: Option<&str>| {
+        let found = own_cluster::problem_of_kubeconfig(text.as_bytes());
+        assert_eq!(found.is_some(), expected.is_some(), "{text}: {found:?}");
+        assert!(found.unwrap_or_default().contains(expected.unwrap_or_default()), "{text}");
+    };
+    let with = |server: &str| format!("clusters: [{{name: c, cluster: {{server: '{server}'}}}}]\n");
+    check(&with("https://cluster.ws-ada-lab.svc:443"), None);
+    check(&with("https://10.0.1.2"), None);
+    for own in ["https://localhost:8443", "https://127.0.0.1:8443", "https://[::1]:8443", "https://0.0.0.0"] {
+        check(&with(own), Some("exportKubeConfig.server"));
+    }
+    for other in ["http://10.0.1.2", "", "10.0.1.2:443"] {
+        check(&with(other), Some("no https address"));
+    }
+    check("clusters: []", Some("names no cluster"));
+    check("[", Some("no YAML"));
+    check(&" ".repeat(300 << 10), Some("larger than 256 KiB"));
+    assert!(own_cluster::problem_of_kubeconfig(&[0xff]).is_some());
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::lab::{access, has_lab};
+use super::lab::{access, has_lab, has_own_cluster};
+use super::own_cluster;
 use super::{NAME, PERSIST, PULL, Subject, Surroundings, TOKEN, artifact_name, labels_of, object};
 use crate::adapters::cluster::Part;
 use crate::crd::labels;
@@ -92,7 +93,11 @@ fn build_pod(workload: &Workload<'_>) -> Value {
         mounts.push(json!({ "name": PERSIST, "mountPath": place::PERSIST }));
     }
     let mut environment = environment(workload);
-    if has_lab(start) {
+    if has_own_cluster(start) {
+        let (volume, mount) = own_cluster::access();
+        volumes.push(volume);
+        mounts.push(mount);
+    } else if has_lab(start) {
         let (volume, mount, variable) = access(subject);
         volumes.push(volume);
         mounts.push(mount);

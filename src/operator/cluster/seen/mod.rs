@@ -71,6 +71,21 @@ pub fn seen_of(deployment: Option<&Deployment>, pods: &[Pod], now: Timestamp) ->
     running(false, now, waiting.filter(|word| !BEGINNING.contains(&word.as_str())))
 }
 
+/// Why pods that are waited for do not come, as far as one of them says: no node, no image, a container that ends.
+#[must_use]
+pub fn trouble(pods: &[Pod]) -> Option<String> {
+    pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).find_map(|pod| {
+        let status = pod.status.as_ref()?;
+        let unscheduled =
+            status.conditions.iter().flatten().find(|one| one.type_ == "PodScheduled" && one.status == "False");
+        if let Some(unscheduled) = unscheduled {
+            return Some(unscheduled.message.clone().unwrap_or_else(|| "it finds no node".to_owned()));
+        }
+        let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+        containers.into_iter().find_map(failure)
+    })
+}
+
 /// A pod that ended for good, such as one that its node threw out: another one takes its place.
 fn is_failed(pod: &Pod) -> bool {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_some_and(|phase| phase == "Failed")
