@@ -11,6 +11,7 @@ BRIDGE=workshoptest0
 # The bridge's own address: how a pod reaches what listens on the machine.
 MACHINE_FROM_PODS=10.244.0.1
 PAUSE_IMAGE=pause.local/pause:1
+SERVICES_RULE=workshop-test-services
 CNI_PLUGINS=/usr/lib/cni
 
 check_containerd_requirements() {
@@ -201,6 +202,22 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 END
 }
 
+# What asks for a Service before kube-proxy knows it would leave the machine by its default route, and some networks
+# answer. These rules come after kube-proxy's translation: only what was not translated meets them.
+keep_services_here() {
+  local chain
+  for chain in OUTPUT FORWARD; do
+    iptables -w -I "$chain" -p tcp -d "$SERVICES" -m comment --comment "$SERVICES_RULE" -j REJECT --reject-with tcp-reset
+  done
+}
+
+forget_services() {
+  local chain
+  for chain in OUTPUT FORWARD; do
+    while iptables -w -D "$chain" -p tcp -d "$SERVICES" -m comment --comment "$SERVICES_RULE" -j REJECT --reject-with tcp-reset 2>/dev/null; do :; done
+  done
+}
+
 # Ready, and the taint of a new node taken off, so that pods are scheduled.
 node_ready() {
   [[ $(as_cluster get node "$NODE_NAME" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}/{.spec.taints}') == True/ ]]
@@ -227,6 +244,7 @@ start_node() {
     kubelet_flags=(--node-ip "$address")
   fi
   record_machine
+  keep_services_here
   write_kubelet_config "${ports[1]}" >"$DIR/kubelet.yaml"
   start kubelet "$kubelet" --config "$DIR/kubelet.yaml" --kubeconfig "$DIR/cluster.kubeconfig" \
     --root-dir "$DIR/kubelet" --cert-dir "$DIR/kubelet/pki" --hostname-override "$NODE_NAME" "${kubelet_flags[@]}"
@@ -309,6 +327,7 @@ restore_machine() {
   [[ $(cat "$NODE_CLAIM" 2>/dev/null) == "$DIR" ]] || return 0
   if [[ -e $DIR/machine/settings ]]; then
     ip link delete "$BRIDGE" 2>/dev/null || true
+    forget_services
     for family in iptables ip6tables; do
       removal=$(removal_of_new_chains "$family")
       [[ -z $removal ]] || "$family-restore" --noflush <<<"$removal" || say "rules of the pod network stay in $family"

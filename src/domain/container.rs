@@ -33,6 +33,10 @@ pub mod place {
     pub const MANAGEMENT_SOCKET: &str = "management.sock";
 }
 
+/// The header in which a gateway says whose workspace it means, by the instance's uid: a network may lead to the address
+/// of another one for a moment, and that one refuses with 421.
+pub const INSTANCE_HEADER: &str = "workshop-instance";
+
 /// The search path of commands where an image names none, as Docker has it.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

@@ -173,7 +173,8 @@ pub async fn api(State(gateway): Shared, Path(names): Names, request: Request) -
         }
         return Err(absent(&admitted.view));
     };
-    let passage = Passage { address: &address, token: &admitted.token, stop: gateway.settings().stop.clone() };
+    let (instance, token) = (&admitted.view.uid, &admitted.token);
+    let passage = Passage { instance, address: &address, token, stop: gateway.settings().stop.clone() };
     let response = match proxy::pass(passage, request).await {
         Ok(response) => response,
         Err(refusal) => {

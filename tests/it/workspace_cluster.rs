@@ -262,13 +262,18 @@ fn who_lacks_a_right_is_told_which() {
         (&reader, &["delete", "there"], "cannot delete resource \"workspaceinstances\""),
         (&reader, &["logs", "there"], "cannot list resource \"pods\""),
         (&reader, &["open"], "cannot get resource \"secrets\""),
-        (&writer, &["reset", "there"], "cannot patch resource \"workspaceinstances/status\""),
+        (&writer, &["resume", "there"], "cannot patch resource \"workspaceinstances/status\""),
     ] {
         let (code, out, error) = class.run(who, arguments);
         assert_eq!((code, out.as_str()), (3, ""), "{arguments:?}: {error}");
         assert!(error.contains("not allowed") && error.contains(right), "{arguments:?}: {error}");
     }
     assert_eq!(class.names(), ["there"]);
+    // To move one is to write its spec, and nothing else.
+    for arguments in [["goto", "there", "two"].as_slice(), &["reset", "there"]] {
+        let (code, _, error) = class.run(&writer, arguments);
+        assert_eq!(code, 0, "{arguments:?}: {error}");
+    }
 }
 
 #[tokio::test]

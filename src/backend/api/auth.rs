@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use super::error::ApiError;
 use super::pages;
 use crate::backend::app::{App, seconds};
+use crate::domain::container::INSTANCE_HEADER;
 use crate::domain::token::{COOKIE, Claims, Role, TokenError};
 
 /// How long an answer may take to begin; checks run for at most a minute.
@@ -89,8 +90,19 @@ fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::FORBIDDEN, "CrossOrigin", "the request comes from another site"))
 }
 
+/// A gateway that means another workspace has come to the wrong address: it asks again, and nobody is sent away.
+fn check_instance(instance: &str, headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(INSTANCE_HEADER) {
+        Some(meant) if meant.as_bytes() != instance.as_bytes() => {
+            Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "Misdirected", "this is another workspace"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Lets a request in, or says why not.
 fn admit(app: &App, request: &mut Request) -> Result<(), Response> {
+    check_instance(&app.config.instance, request.headers()).map_err(IntoResponse::into_response)?;
     check_origin(request.method(), request.headers()).map_err(IntoResponse::into_response)?;
     let path = request.uri().path();
     let inner = path.strip_prefix(app.config.base_path.as_str());
@@ -165,6 +177,18 @@ mod tests {
         check(&[("cookie", "a=b; workshop_token=abc; c=d")], Some("abc"));
         check(&[("cookie", "a=b"), ("cookie", "workshop_token=abc")], Some("abc"));
         check(&[("cookie", "workshop_tokens=abc")], None);
+    }
+
+    #[test]
+    fn a_request_for_another_workspace_is_sent_back() {
+        let check = |pairs: &[(&'static str, &str)], expected: Option<u16>| {
+            let found = check_instance("u-1", &headers(pairs)).err().map(|error| error.status.as_u16());
+            assert_eq!(found, expected, "{pairs:?}");
+        };
+        check(&[], None);
+        check(&[(INSTANCE_HEADER, "u-1")], None);
+        check(&[(INSTANCE_HEADER, "u-2")], Some(421));
+        check(&[(INSTANCE_HEADER, "")], Some(421));
     }
 
     #[test]

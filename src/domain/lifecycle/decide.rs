@@ -61,7 +61,8 @@ impl Turn<'_> {
             self.actions.push(if *seen == Seen::Nothing { Action::Forget } else { Action::Stop });
             return;
         }
-        self.pin();
+        let is_reset = wish.reset.is_some() && wish.reset != self.record.reset_handled;
+        self.pin(is_reset);
         let Some(pin) = self.record.pin.clone() else {
             let why = self.inputs.template.err().unwrap_or("its template cannot be used").to_owned();
             self.show(Phase::Pending, Reason::TemplateUnusable, Some(why));
@@ -75,7 +76,9 @@ impl Turn<'_> {
                 return self.stop();
             }
         };
-        self.wake();
+        // Whoever moves it wants it awake.
+        let is_moved = is_reset || self.target(&pin).is_some_and(|step| self.record.step.as_ref() != Some(&step.id));
+        self.wake(is_moved);
         self.warn(&settings);
         if self.is_over() && settings.lifecycle.mode == LifecycleMode::Ephemeral {
             self.tell(Reason::Expired, "its time is over: it is deleted");
@@ -96,9 +99,8 @@ impl Turn<'_> {
     }
 
     /// Keeps the template's revision, or moves to it where that was asked for.
-    fn pin(&mut self) {
+    fn pin(&mut self, is_reset: bool) {
         let Inputs { wish, template, .. } = self.inputs;
-        let is_reset = wish.reset.is_some() && wish.reset != self.record.reset_handled;
         let is_update = wish.update.is_some() && wish.update != self.record.update_handled;
         if is_reset || is_update {
             self.record.reset_handled.clone_from(&wish.reset);
@@ -146,10 +148,10 @@ impl Turn<'_> {
         named(&self.inputs.wish.step).or_else(|| named(&self.record.step)).or_else(|| pin.steps.first())
     }
 
-    /// Ends the sleep of an instance that was used since.
-    fn wake(&mut self) {
+    /// Ends the sleep of an instance that was used since, or that is to be elsewhere.
+    fn wake(&mut self, is_moved: bool) {
         let Some(asleep) = self.record.asleep else { return };
-        if self.record.last_activity_at.is_none_or(|used| used <= asleep.since) {
+        if !is_moved && self.record.last_activity_at.is_none_or(|used| used <= asleep.since) {
             return;
         }
         self.record.asleep = None;

@@ -14,7 +14,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use super::answer::Refusal;
-use crate::domain::container::Address;
+use crate::domain::container::{Address, INSTANCE_HEADER};
 use crate::pipeline::upstream::{UpstreamError, send_patiently};
 
 /// How long a workspace may take until an answer begins: checks may run for a minute.
@@ -26,6 +26,8 @@ pub const UNREACHABLE: &str = "WorkspaceUnavailable";
 
 /// Whom to pass a request to, and with which right.
 pub struct Passage<'a> {
+    /// The instance's uid.
+    pub instance: &'a str,
     /// Where the workspace listens.
     pub address: &'a Address,
     /// The token that the workspace is shown.
@@ -62,12 +64,16 @@ async fn pass_plain(passage: Passage<'_>, request: Request) -> Result<Response, 
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut upstream = Request::builder().method(parts.method).uri(path).body(body).map_err(|_| bad_path())?;
     *upstream.headers_mut() = headers::for_workspace(&parts.headers);
-    authorize(upstream.headers_mut(), passage.token)?;
+    authorize(upstream.headers_mut(), &passage)?;
     answer(ask(passage.address, upstream).await?)
 }
 
 fn answer(response: hyper::Response<hyper::body::Incoming>) -> Result<Response, Refusal> {
     let (parts, body) = response.into_parts();
+    // Right after a switch the cluster's forwarding may lead to whoever has the old address by now.
+    if parts.status == StatusCode::MISDIRECTED_REQUEST {
+        return Err(unavailable("the way to the workspace is not known right now"));
+    }
     let status = headers::status(parts.status).ok_or_else(|| {
         bad_gateway(format!("the workspace answered {}, which its API never does", parts.status.as_u16()))
     })?;
@@ -77,8 +83,11 @@ fn answer(response: hyper::Response<hyper::body::Incoming>) -> Result<Response, 
     Ok(response)
 }
 
-fn authorize(headers: &mut axum::http::HeaderMap, token: &str) -> Result<(), Refusal> {
-    let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Refusal::unauthorized())?;
+/// Says whose workspace is meant, and with which right.
+fn authorize(headers: &mut axum::http::HeaderMap, passage: &Passage<'_>) -> Result<(), Refusal> {
+    let instance = HeaderValue::try_from(passage.instance).map_err(|_| Refusal::unauthorized())?;
+    headers.insert(INSTANCE_HEADER, instance);
+    let mut value = HeaderValue::try_from(format!("Bearer {}", passage.token)).map_err(|_| Refusal::unauthorized())?;
     value.set_sensitive(true);
     headers.insert(header::AUTHORIZATION, value);
     headers.insert(header::HOST, HeaderValue::from_static("workspace"));

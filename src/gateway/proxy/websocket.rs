@@ -29,7 +29,7 @@ pub async fn pass(passage: Passage<'_>, mut request: Request) -> Result<Response
         }
     }
     mark(upstream.headers_mut());
-    authorize(upstream.headers_mut(), passage.token)?;
+    authorize(upstream.headers_mut(), &passage)?;
 
     let mut answered = ask(passage.address, upstream).await?;
     if answered.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -24,6 +24,7 @@ use crate::domain::lifecycle::Start;
 use crate::domain::object::{Kind, ObjectKey};
 use crate::domain::token::{Claims, Role};
 use crate::domain::workspace::{ClusterMode, Workspace};
+use crate::failpoint;
 use crate::pipeline::workspace::record::moment_text;
 
 /// How long a workspace's own token is valid.
@@ -78,7 +79,6 @@ impl Look {
         }
         let shared = Arc::clone(&self.shared);
         let (settings, around, room) = (&shared.settings, &shared.around, subject.room());
-        // What was remembered of a calm instance does not say what it was made of.
         let made = match &found.made {
             Some(made) => Some(made.clone()),
             None => match settings.cluster.read_deployment(&room, NAME).await {
@@ -101,6 +101,7 @@ impl Look {
         if known.is_none() && !is_prepared {
             if is_new {
                 self.enter(subject).await?;
+                failpoint::reached("operator-after-namespace");
             }
             let secrets = Secrets {
                 token: self.token(),
@@ -111,6 +112,7 @@ impl Look {
             };
             for object in build_surroundings(subject, around, start, &secrets) {
                 self.patiently(|| settings.cluster.apply_part(object.part, &room, &object.manifest)).await?;
+                failpoint::reached("operator-mid-surroundings");
             }
             self.set_lab(subject, found, start).await?;
         }
@@ -129,6 +131,7 @@ impl Look {
             None if self.carry(subject, start, template).await? => "carried",
             None => "fetched",
         };
+        failpoint::reached("operator-after-surroundings");
         let workload = Workload {
             subject,
             around,
@@ -140,6 +143,7 @@ impl Look {
         };
         let deployment = build_deployment(&workload);
         self.patiently(|| settings.cluster.apply_part(Part::Deployment, &room, &deployment)).await?;
+        failpoint::reached("operator-after-deployment");
         if let Some(old) = made.artifact.filter(|old| *old != artifact) {
             settings.cluster.delete_part(Part::ConfigMap, &room, &old, None).await?;
         }
@@ -272,6 +276,7 @@ impl Look {
             return Ok(());
         }
         self.remove(found.namespace.as_ref(), &room).await?;
+        failpoint::reached("operator-after-removal");
         self.remove(found.lab.as_ref(), &subject.lab()).await
     }
 

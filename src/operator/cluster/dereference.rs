@@ -18,7 +18,10 @@ const HANGS_AFTER: SignedDuration = SignedDuration::from_secs(10);
 /// What is there of an instance's workspace.
 pub(super) struct Found {
     pub seen: Seen,
+    /// What its Deployment was made of.
     pub made: Option<Made>,
+    /// The cluster was asked; else it is what was remembered.
+    pub is_fresh: bool,
     /// The namespace, where it was asked for.
     pub namespace: Option<Namespace>,
     /// The learner's own namespace, where it was asked for.
@@ -33,7 +36,7 @@ impl Look {
         subject: &Subject,
         now: Timestamp,
     ) -> Result<Found, Stop> {
-        let nothing = Found { seen: Seen::Nothing, made: None, namespace: None, lab: None };
+        let nothing = Found { seen: Seen::Nothing, made: None, is_fresh: false, namespace: None, lab: None };
         let (cluster, room) = (&self.shared.settings.cluster, subject.room());
         if instance.metadata.deletion_timestamp.is_some() {
             let own = |namespace: &Namespace| is_own(namespace, &self.uid);
@@ -44,7 +47,7 @@ impl Look {
             } else {
                 Seen::Nothing
             };
-            return Ok(Found { seen, made: None, namespace, lab });
+            return Ok(Found { seen, made: None, is_fresh: true, namespace, lab });
         }
         let status = instance.status.as_ref();
         if status.is_none_or(|status| status.namespace.is_none()) {
@@ -55,7 +58,8 @@ impl Look {
         if let Some(calm) =
             self.memory.calm.as_ref().filter(|calm| !is_nudged && calm.epoch == epoch && calm.at.elapsed() < CALM)
         {
-            return Ok(Found { seen: calm.seen.clone(), made: None, namespace: None, lab: None });
+            let made = Some(calm.made.clone());
+            return Ok(Found { seen: calm.seen.clone(), made, is_fresh: false, namespace: None, lab: None });
         }
         let read = async {
             let deployment = cluster.read_deployment(&room, NAME).await?;
@@ -69,6 +73,7 @@ impl Look {
             Ok((deployment, pods)) => Ok(Found {
                 seen: seen_of(deployment.as_ref(), &pods, now),
                 made: deployment.as_ref().map(made_of),
+                is_fresh: true,
                 namespace: None,
                 lab: None,
             }),

@@ -14,6 +14,7 @@ use super::build::{NAME, Subject};
 use super::dereference::{Found, hanging};
 use super::engine::chance;
 use super::outcome::{Problem, pause};
+use super::seen::Made;
 use super::status;
 use crate::adapters::cluster::{self, InstancePart, Part, difference};
 use crate::crd::conditions::Reason;
@@ -22,6 +23,7 @@ use crate::domain::lifecycle::Reason::Succeeded;
 use crate::domain::lifecycle::{Action, Decision, Inputs, Revision, Seen, decide};
 use crate::domain::management::Phase;
 use crate::domain::workspace::{Workspace, effective};
+use crate::failpoint;
 use crate::pipeline::workspace::record::{overrides_of, permit_of, record_of, revision_of, wish_of};
 
 /// How often what runs of a calm instance is looked at.
@@ -49,6 +51,7 @@ pub(super) struct Memory {
 #[derive(Debug)]
 pub(super) struct Calm {
     pub seen: Seen,
+    pub made: Made,
     pub epoch: Option<i64>,
     pub at: Instant,
 }
@@ -205,7 +208,13 @@ impl Look {
         if starts && !has_finalizer(&instance) {
             instance = self.write_finalizers(&instance, true).await?;
         }
+        if !starts && decision.record.phase == Phase::Running && record.phase != Phase::Running {
+            failpoint::reached("operator-before-status");
+        }
         let written = self.write_status(&instance, &subject, &decision, now).await?;
+        if starts {
+            failpoint::reached("operator-after-record");
+        }
         for event in &decision.events {
             status::tell(&shared.settings.cluster, &written, event).await;
         }
@@ -213,7 +222,7 @@ impl Look {
         let basis =
             Basis { subject: &subject, found: &found, template: template.as_deref(), settings: settings.as_ref() };
         let turn = self.act(&written, basis, &decision).await?;
-        let is_calm = found.made.is_some() && matches!(turn, Turn::Wait(_)) && decision.record.phase == Phase::Running;
+        let is_calm = found.is_fresh && matches!(turn, Turn::Wait(_)) && decision.record.phase == Phase::Running;
         if is_calm && decision.record.reason == Some(Succeeded) {
             if is_requested || self.memory.compared.is_some_and(|compared| compared.elapsed() > CALM / 2) {
                 self.heal(&subject, &decision.record, overrides.as_ref()).await?;
@@ -380,9 +389,9 @@ impl Look {
         };
         if !is_settled || !matches!(turn, Turn::Wait(_)) {
             self.memory.calm = None;
-        } else if found.made.is_some() {
+        } else if let (true, Some(made)) = (found.is_fresh, found.made) {
             let epoch = instance.status.as_ref().and_then(|status| status.epoch);
-            self.memory.calm = Some(Calm { seen: found.seen, epoch, at: Instant::now() });
+            self.memory.calm = Some(Calm { seen: found.seen, made, epoch, at: Instant::now() });
         }
     }
 

@@ -62,19 +62,20 @@ impl Workspaces {
                 return Err(Error::no_step(&step, &steps));
             }
             object["spec"]["currentStep"] = step.clone().into();
-            // Whoever moves it wants it awake.
-            rouse(parts, object, now);
+            // A move wakes it by itself; where it is already, going there is a use.
+            if parts.step() == step {
+                rouse(parts, object, now);
+            }
             Ok(())
         })
         .await
     }
 
-    /// Starts its step anew; it moves to its template's revision.
+    /// Starts its step anew, and wakes it for that; it moves to its template's revision.
     pub async fn reset(&self, reference: &str) -> Result<InstanceView, Error> {
         let now = Timestamp::now();
-        self.change(reference, move |parts, object| {
+        self.change(reference, move |_, object| {
             object["spec"]["resetRequest"] = new_value(now).into();
-            rouse(parts, object, now);
             Ok(())
         })
         .await

@@ -114,7 +114,9 @@ async fn an_operation_writes_the_wish_and_nothing_for_what_is_not_there() {
     assert_eq!(workspaces.get("none").await.unwrap(), None);
     let moved = workspaces.goto(name, "two").await.unwrap();
     assert_eq!((moved.step.as_str(), moved.phase), ("two", Phase::Transitioning));
-    // Whoever acts on one that failed wants it tried again.
+    assert!(object(&workspaces, name).pointer("/status/restarts").is_some(), "the operator's to forget with the move");
+    // Whoever goes where it is and failed wants it tried again.
+    workspaces.goto(name, "two").await.unwrap();
     assert_eq!(object(&workspaces, name).pointer("/status/restarts"), None);
     let first =
         workspaces.reset(name).await.and(Ok(object(&workspaces, name)["spec"]["resetRequest"].clone())).unwrap();

@@ -83,6 +83,7 @@ pub(super) fn answers() -> Vec<(&'static str, Vec<u8>, u16)> {
         ("a redirection", response("302 Found\r\nLocation: https://evil.example/", ""), 502),
         ("a moved page", response("301 Moved\r\nLocation: /w/other/", ""), 502),
         ("a question for a password", response("401 No\r\nWWW-Authenticate: Basic realm=x", ""), 401),
+        ("a refusal because it is another workspace", response("421 Elsewhere", "{}"), 503),
         ("a proxy's question", response("407 No\r\nProxy-Authenticate: Basic realm=x", ""), 502),
         (
             "an upgrade nobody asked for",

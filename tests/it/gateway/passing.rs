@@ -141,6 +141,7 @@ async fn the_workspace_is_shown_its_own_token_and_no_cookie() {
         ("x-forwarded-host", "evil".to_owned()),
         ("if-match", "\"v0\"".to_owned()),
         ("referer", "http://localhost/secret".to_owned()),
+        ("workshop-instance", "another".to_owned()),
     ];
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let answer = server.get("/w/alice/api/v1/steps/one?a=b%20c&d", &headers).await;
@@ -148,7 +149,8 @@ async fn the_workspace_is_shown_its_own_token_and_no_cookie() {
     assert_eq!(seen["path"], "/w/alice/api/v1/steps/one?a=b%20c&d");
     let mut sent: Vec<&String> = seen["headers"].as_object().unwrap().keys().collect();
     sent.sort();
-    assert_eq!(sent, ["authorization", "host", "if-match"]);
+    assert_eq!(sent, ["authorization", "host", "if-match", "workshop-instance"]);
+    assert_eq!(seen["headers"]["workshop-instance"], uid.as_str(), "whoever else has the address by now can tell");
     let token = seen["headers"]["authorization"].as_str().unwrap().strip_prefix("Bearer ").unwrap();
     let claims =
         server.workspaces.verify_key().unwrap().verify(token, &uid, 0, jiff::Timestamp::now().as_second()).unwrap();

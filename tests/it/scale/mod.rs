@@ -5,8 +5,10 @@
 //! many workspaces: 16 by default, because a workspace costs the cluster's own parts several hundred calls from its making
 //! to the emptying of its namespace, and a thousand take minutes on two shared cores; the benchmark `operator` has 1,000.
 
+mod crash;
 mod endings;
 mod faults;
+mod own_cluster;
 
 use std::time::{Duration, Instant};
 

@@ -41,7 +41,7 @@ pub struct Crowd {
     pub runtime: tokio::runtime::Runtime,
     instances: Api<WorkspaceInstance>,
     _git: GitServer,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
 }
 
 impl Crowd {
@@ -82,9 +82,16 @@ impl Crowd {
             "spec": { "url": git.url(WORKSHOP), "interval": "1h" },
         }));
         let instances = Api::namespaced(client.clone(), NAMESPACE);
-        let crowd = Self { cluster, controller, client, mirror, runtime, instances, _git: git, _state: state };
+        let crowd = Self { cluster, controller, client, mirror, runtime, instances, _git: git, state };
         crowd.until("the template", Duration::from_secs(60), || crowd.mirror.template(WORKSHOP).is_some());
         crowd
+    }
+
+    /// Starts a controller over the same state directory, with these variables in its environment.
+    pub fn start_controller(&self, environment: &[(&str, &str)]) -> Controller {
+        Controller::start(&self.cluster, &self.state.path().join("controller"), |command| {
+            command.envs(environment.iter().copied());
+        })
     }
 
     /// Makes instances of these names at once, with `spec` over what every one has.

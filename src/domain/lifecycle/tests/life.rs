@@ -221,6 +221,21 @@ fn one_that_nobody_uses_sleeps_and_use_wakes_it() {
     world.record.last_activity_at = world.record.asleep.map(|asleep| asleep.since);
     world.settle().is(Phase::Suspended, "one", "");
     world.minutes(1).used().settle().is(Phase::Running, "one", "start one");
+    // Who moves it wants it awake: one write of the spec is enough.
+    world.minutes(31).settle().is(Phase::Suspended, "one", "stop");
+    world.wish.step = Some("two".into());
+    world.settle().is(Phase::Running, "two", "start two");
+    world.minutes(31).settle().is(Phase::Suspended, "two", "stop");
+    world.wish.reset = Some("anew".into());
+    world.settle().is(Phase::Running, "two", "start two");
+    world.wish.step = Some("one".into());
+    world.settle().is(Phase::Running, "one", "stop, start one");
+    // A step that is not there is nowhere to go.
+    world.minutes(31).settle().is(Phase::Suspended, "one", "stop");
+    world.wish.step = Some("nowhere".into());
+    world.settle().is(Phase::Suspended, "one", "");
+    world.wish.step = Some("one".into());
+    world.minutes(1).used().settle().is(Phase::Running, "one", "start one");
     // What somebody put to sleep, no use wakes.
     world.wish.suspended = true;
     world.settle().is(Phase::Suspended, "one", "stop");
