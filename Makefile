@@ -28,6 +28,10 @@ build: ## install what building needs, build both programs and the platform besi
 	hack/platform $(TARGET)
 	echo "$(WORKSHOP)"
 
+.PHONY: image
+image: build ## pack the program of the cluster into an image archive, for docker load or skopeo
+	@hack/image $(WORKSHOP) $(TARGET)/workshop-image.tar workshop:0.1.0
+
 .PHONY: backend
 backend: ## build the static backend only, and the platform directories beside debug and release programs
 	@hack/deps build

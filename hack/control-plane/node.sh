@@ -122,16 +122,11 @@ start_containerd() {
 
 # An image that only sleeps, to hold a pod's namespaces; it comes from nowhere.
 import_pause_image() {
-  local work=$DIR/pause architecture digest
-  architecture=$(uname -m | sed 's/^x86_64$/amd64/;s/^aarch64$/arm64/')
+  local work=$DIR/pause
   mkdir -p "$work/root/bin"
   cp "$(type -P busybox)" "$work/root/bin/busybox"
-  tar -C "$work/root" --owner=0 --group=0 -cf "$work/layer.tar" .
-  digest=$(sha256sum "$work/layer.tar" | cut -d' ' -f1)
-  printf '{"architecture":"%s","os":"linux","config":{"Entrypoint":["/bin/busybox","sleep","2147483647"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
-    "$architecture" "$digest" >"$work/config.json"
-  printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$PAUSE_IMAGE" >"$work/manifest.json"
-  tar -C "$work" -cf "$work/image.tar" manifest.json config.json layer.tar
+  "$HERE/../image-archive" "$work/root" "$work/image.tar" "$PAUSE_IMAGE" \
+    '{"Entrypoint":["/bin/busybox","sleep","2147483647"]}'
   "$CTR" --address "$CONTAINERD_ADDRESS" -n k8s.io images import "$work/image.tar" >"$DIR/log/pause.log" 2>&1 ||
     fail "importing the pause image failed: $(tail -n 3 "$DIR/log/pause.log")"
   rm -rf "$work"

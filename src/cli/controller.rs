@@ -136,7 +136,7 @@ fn operate(
     });
     Beside {
         work: Arc::new(move |lost| Box::pin(operator::run(Arc::clone(&settings), lost))),
-        metrics: Arc::new(move || metrics.render(&mirror)),
+        register: Arc::new(move |registry| metrics.register(registry, mirror.clone())),
     }
 }
 

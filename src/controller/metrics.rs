@@ -1,43 +1,67 @@
-//! What the controller counts, as Prometheus text. Labels are words of fixed lists, never names of objects.
+//! What the controller counts, in the text format of Prometheus. Labels are words of fixed lists, never names of objects.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 
 use crate::crd::conditions::Reason;
 
 /// Upper bounds of the durations that are told apart, in seconds.
 const BOUNDS: [f64; 8] = [0.01, 0.05, 0.1, 0.3, 1.0, 5.0, 30.0, 120.0];
 
-#[derive(Debug, Default)]
-pub(super) struct Metrics {
-    leading: AtomicBool,
-    ready: AtomicBool,
-    repositories: AtomicU64,
-    drifts: AtomicU64,
-    syncs: Mutex<Syncs>,
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Result {
+    result: &'static str,
 }
 
-#[derive(Debug, Default)]
-struct Syncs {
-    results: BTreeMap<&'static str, u64>,
-    buckets: [u64; BOUNDS.len()],
-    count: u64,
-    seconds: f64,
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    leading: Gauge,
+    ready: AtomicBool,
+    repositories: Gauge,
+    drifts: Counter,
+    syncs: Family<Result, Counter>,
+    seconds: Histogram,
 }
 
 impl Metrics {
+    /// The controller's own, and what `others` registers.
+    pub(super) fn new(others: impl FnOnce(&mut Registry)) -> Self {
+        let metrics = Self {
+            registry: Registry::default(),
+            leading: Gauge::default(),
+            ready: AtomicBool::default(),
+            repositories: Gauge::default(),
+            drifts: Counter::default(),
+            syncs: Family::default(),
+            seconds: Histogram::new(BOUNDS),
+        };
+        let mut registry = Registry::default();
+        registry.register("workshop_leading", "1 while this process is the one that writes", metrics.leading.clone());
+        registry.register("workshop_repositories", "Repositories that are followed", metrics.repositories.clone());
+        registry.register("workshop_drifts", "Objects that somebody else changed", metrics.drifts.clone());
+        registry.register("workshop_syncs", "Syncs by their result", metrics.syncs.clone());
+        registry.register("workshop_sync_seconds", "How long syncs took", metrics.seconds.clone());
+        others(&mut registry);
+        Self { registry, ..metrics }
+    }
+
     pub(super) fn set_leading(&self, leading: bool) {
-        self.leading.store(leading, Ordering::Relaxed);
+        self.leading.set(leading.into());
         if !leading {
             self.set_ready(false);
         }
     }
 
     pub(super) fn is_leading(&self) -> bool {
-        self.leading.load(Ordering::Relaxed)
+        self.leading.get() != 0
     }
 
     /// Ready means: the repositories that exist are known.
@@ -50,49 +74,24 @@ impl Metrics {
     }
 
     pub(super) fn set_repositories(&self, count: usize) {
-        self.repositories.store(count as u64, Ordering::Relaxed);
+        self.repositories.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub(super) fn count_drift(&self) {
-        self.drifts.fetch_add(1, Ordering::Relaxed);
+        self.drifts.inc();
     }
 
     /// Counts a sync that ended with `reason`.
     pub(super) fn count_sync(&self, reason: Reason, took: Duration) {
-        // Whole updates only, so a panic elsewhere leaves the numbers sound.
-        let mut syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
-        *syncs.results.entry(reason.as_str()).or_default() += 1;
-        let seconds = took.as_secs_f64();
-        for (bucket, bound) in syncs.buckets.iter_mut().zip(BOUNDS) {
-            *bucket += u64::from(seconds <= bound);
-        }
-        syncs.count += 1;
-        syncs.seconds += seconds;
+        self.syncs.get_or_create(&Result { result: reason.as_str() }).inc();
+        self.seconds.observe(took.as_secs_f64());
     }
 
     /// Everything as text.
     pub(super) fn render(&self) -> String {
         let mut text = String::new();
-        let mut row = |name: &str, kind: &str, help: &str, value: u64| {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
-        };
-        row("workshop_leading", "gauge", "1 while this process is the one that writes", u64::from(self.is_leading()));
-        let repositories = self.repositories.load(Ordering::Relaxed);
-        row("workshop_repositories", "gauge", "repositories that are followed", repositories);
-        let drifts = self.drifts.load(Ordering::Relaxed);
-        row("workshop_drifts_total", "counter", "objects that somebody else changed", drifts);
-        let syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
-        text.push_str("# HELP workshop_syncs_total syncs by their result\n# TYPE workshop_syncs_total counter\n");
-        for (result, count) in &syncs.results {
-            let _ = writeln!(text, "workshop_syncs_total{{result=\"{result}\"}} {count}");
-        }
-        text.push_str("# HELP workshop_sync_seconds how long syncs took\n# TYPE workshop_sync_seconds histogram\n");
-        for (bucket, bound) in syncs.buckets.iter().zip(BOUNDS) {
-            let _ = writeln!(text, "workshop_sync_seconds_bucket{{le=\"{bound}\"}} {bucket}");
-        }
-        let _ = writeln!(text, "workshop_sync_seconds_bucket{{le=\"+Inf\"}} {}", syncs.count);
-        let _ = writeln!(text, "workshop_sync_seconds_sum {}", syncs.seconds);
-        let _ = writeln!(text, "workshop_sync_seconds_count {}", syncs.count);
+        // Writing to a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
     }
 }
@@ -103,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_sync_is_counted_by_result_and_by_time() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(|_| ());
         metrics.count_sync(Reason::Succeeded, Duration::from_millis(200));
         metrics.count_sync(Reason::WorkshopsFailed, Duration::from_secs(2));
         let text = metrics.render();

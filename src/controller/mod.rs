@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::cluster::{self, Cluster};
@@ -49,8 +50,8 @@ pub struct Options {
 pub struct Beside {
     /// Works until the token is cancelled, then ends by itself.
     pub work: Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>,
-    /// Its metrics as Prometheus text.
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Adds its metrics to those that are served.
+    pub register: Arc<dyn Fn(&mut Registry) + Send + Sync>,
 }
 
 /// Why the controller cannot run.
@@ -104,7 +105,12 @@ pub async fn run(
         state::State::open(&options.state).map_err(|source| Error::State { path: options.state.clone(), source })?;
     let store = Arc::new(Store::open(&options.state).map_err(Error::Store)?);
     let permits = tokio::sync::Semaphore::new(options.concurrency.max(1));
-    let shared = Arc::new(Shared { cluster, store, options, metrics: metrics::Metrics::default(), permits });
+    let metrics = metrics::Metrics::new(|registry| {
+        if let Some(beside) = &options.beside {
+            (beside.register)(registry);
+        }
+    });
+    let shared = Arc::new(Shared { cluster, store, options, metrics, permits });
     let (address, serving) = http::serve(Arc::clone(&shared)).await?;
     started(address);
     let led = leader::lead(&shared, state.identity(), &stop, |lost| {

@@ -425,6 +425,10 @@ fn health_and_metrics_are_served(scene: &Scene) {
         metrics.contains("workshop_leading 1") && metrics.contains("workshop_syncs_total{result=\"Succeeded\"}"),
         "{metrics}"
     );
+    assert!(
+        metrics.contains("workshop_instances{phase=") && metrics.contains("workshop_reconcile_seconds_bucket"),
+        "the operator's are among them: {metrics}"
+    );
 }
 
 fn kinds_that_vanish_are_waited_for(scene: &Scene) {

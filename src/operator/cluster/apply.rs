@@ -16,7 +16,6 @@ use super::build::{
 use super::dereference::{Found, is_leaving, is_own};
 use super::look::{Look, Stop, key_of};
 use super::outcome::Problem;
-use super::seen::made_of;
 use crate::adapters::cluster::{self, Part};
 use crate::crd::conditions::Reason;
 use crate::crd::{WorkspaceInstance, WorkspaceTemplate};
@@ -79,17 +78,8 @@ impl Look {
         }
         let shared = Arc::clone(&self.shared);
         let (settings, around, room) = (&shared.settings, &shared.around, subject.room());
-        let made = match &found.made {
-            Some(made) => Some(made.clone()),
-            None => match settings.cluster.read_deployment(&room, NAME).await {
-                Ok(deployment) => deployment.as_ref().map(made_of),
-                // Its namespace is not there yet, and with it no rights.
-                Err(cluster::Error::Forbidden { .. }) => None,
-                Err(error) => return Err(error.into()),
-            },
-        };
-        let is_new = made.is_none();
-        let made = made.unwrap_or_default();
+        let is_new = found.made.is_none();
+        let made = found.made.clone().unwrap_or_default();
         let pull = template.and_then(|template| template.spec.image_pull_secret.as_ref());
         let has_pull = if template.is_some() { pull.is_some() } else { made.has_pull };
         let artifact = artifact_name(&start.artifact);

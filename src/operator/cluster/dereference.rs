@@ -18,7 +18,7 @@ const HANGS_AFTER: SignedDuration = SignedDuration::from_secs(10);
 /// What is there of an instance's workspace.
 pub(super) struct Found {
     pub seen: Seen,
-    /// What its Deployment was made of.
+    /// What its Deployment was made of; none where there is none.
     pub made: Option<Made>,
     /// The cluster was asked; else it is what was remembered.
     pub is_fresh: bool,
@@ -36,7 +36,7 @@ impl Look {
         subject: &Subject,
         now: Timestamp,
     ) -> Result<Found, Stop> {
-        let nothing = Found { seen: Seen::Nothing, made: None, is_fresh: false, namespace: None, lab: None };
+        let nothing = Found { seen: Seen::Nothing, made: None, is_fresh: true, namespace: None, lab: None };
         let (cluster, room) = (&self.shared.settings.cluster, subject.room());
         if instance.metadata.deletion_timestamp.is_some() {
             let own = |namespace: &Namespace| is_own(namespace, &self.uid);

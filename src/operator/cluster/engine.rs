@@ -22,8 +22,10 @@ use crate::adapters::cluster::{Changed, NamespaceEvent};
 
 /// So many instances are looked at at once.
 const AT_ONCE: usize = 32;
-/// So many that move are watched; each watch is a connection. The others are looked at more often.
-const WATCHES: usize = 64;
+/// So many that move are watched; each watch is a connection. The others are asked about.
+const WATCHES: usize = 128;
+/// One that is watched is looked at besides, because its pods do not say everything.
+const WATCHED: Duration = Duration::from_secs(3);
 /// How long one whose look broke down is left alone.
 const REST: Duration = Duration::from_secs(10);
 /// How long looks may take to end with the program.
@@ -208,7 +210,7 @@ impl Engine {
             self.wake(&uid, false);
         } else {
             let is_watched = self.seats.get(&uid).is_some_and(|seat| seat.watch.is_some());
-            let pause = if is_moving && is_watched { pause.max(Duration::from_secs(3)) } else { pause };
+            let pause = if is_moving && is_watched { pause.max(WATCHED) } else { pause };
             self.at(&uid, Instant::now() + pause);
         }
     }

@@ -28,8 +28,11 @@ use crate::pipeline::workspace::record::{overrides_of, permit_of, record_of, rev
 
 /// How often what runs of a calm instance is looked at.
 pub(super) const CALM: Duration = Duration::from_secs(300);
-/// How often one that moves is looked at where it is not watched.
+/// When one that begins to move is looked at again where its pods are not watched.
 const MOVING: Duration = Duration::from_secs(1);
+/// One that goes on moving is looked at less and less often, down to this: where a thousand move at once, asking about
+/// each of them every second takes the time from them that they need.
+const MOVING_LONG: Duration = Duration::from_secs(10);
 /// So often a look begins anew because others write the object.
 const TRIES: usize = 10;
 
@@ -40,6 +43,8 @@ pub(super) struct Memory {
     pub calm: Option<Calm>,
     /// The identity of what was applied for a start that waits for its learner's cluster.
     pub prepared: Option<String>,
+    /// Looks in a row that found it on its way.
+    moving: u32,
     /// Failures in a row.
     failures: u32,
     /// When what is around was last compared.
@@ -349,6 +354,7 @@ impl Look {
                 Action::Start(start) => {
                     let since = decision.record.run.as_ref().map(|run| run.since).unwrap_or_default();
                     self.start(subject, found, start, since, template).await?;
+                    self.memory.moving = 0;
                     turn = Some(Turn::Moving(MOVING));
                 }
                 Action::GoTo { step } => {
@@ -373,9 +379,12 @@ impl Look {
             Duration::try_from(span).unwrap_or(Duration::ZERO).max(Duration::from_millis(1))
         });
         let calm = CALM.mul_f64(0.8 + 0.2 * chance());
+        self.memory.moving = if is_moving { self.memory.moving + 1 } else { 0 };
+        let moving =
+            MOVING.saturating_mul(1 << self.memory.moving.min(8)).min(MOVING_LONG).mul_f64(0.8 + 0.4 * chance());
         Ok(match turn {
             Some(turn) => turn,
-            None if is_moving => Turn::Moving(due.map_or(MOVING, |due| due.min(MOVING))),
+            None if is_moving => Turn::Moving(due.map_or(moving, |due| due.min(moving))),
             None => Turn::Wait(due.map_or(calm, |due| due.min(calm))),
         })
     }

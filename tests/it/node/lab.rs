@@ -1,57 +1,15 @@
 //! A learner's own part of the cluster.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-
 use serde_json::json;
 
 use super::{Course, Seat};
-use crate::support::node::{Node, PATIENCE, node};
+use crate::support::node::{PATIENCE, node};
 use crate::support::wait::wait_for;
-
-/// Lets pods reach the API server, which listens on loopback, by its Service; gives the port of the way there.
-fn open_api_server(node: &Node) -> u16 {
-    let server = node.cluster.env("APISERVER").trim_start_matches("https://").to_owned();
-    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let Ok(inner) = TcpStream::connect(&server) else { continue };
-            let pairs = [(stream.try_clone(), inner.try_clone()), (Ok(inner), Ok(stream))];
-            for (from, to) in pairs {
-                let (Ok(mut from), Ok(mut to)) = (from, to) else { continue };
-                std::thread::spawn(move || {
-                    let mut buffer = [0; 16 << 10];
-                    while let Ok(count @ 1..) = from.read(&mut buffer) {
-                        if to.write_all(&buffer[..count]).is_err() {
-                            break;
-                        }
-                    }
-                    let _ = to.shutdown(std::net::Shutdown::Write);
-                });
-            }
-        }
-    });
-    node.cluster.apply(&json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": "kubernetes", "namespace": "default",
-            "labels": { "kubernetes.io/service-name": "kubernetes" },
-        },
-        "addressType": "IPv4",
-        "endpoints": [{
-            "addresses": [node.cluster.env("MACHINE_FROM_PODS")], "conditions": { "ready": true },
-        }],
-        "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
-    }));
-    port
-}
 
 #[test]
 fn a_learner_works_in_a_namespace_of_their_own_and_in_no_other() {
     let node = node();
-    open_api_server(node);
+    node.open_api_server();
     let course = Course::write("lab", "cluster: {mode: shared}\nlifecycle: {idleSuspend: false}\n");
     course.publish();
     let (seat, mut learner) = Seat::running("lab", "ada", json!({}));

@@ -1,6 +1,7 @@
 //! The operator on a real node: pods from images that were pushed to a registry, reached through the gateway, watched
 //! over by `workshop controller` with exactly the rights in `manifests/`.
 
+mod bundle;
 mod class;
 mod faults;
 mod isolation;

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Course, Seat};
 use crate::support::chart::{built, write_chart};
+use crate::support::files::run;
 use crate::support::node::{Node, PATIENCE, node};
 use crate::support::wait::wait_for;
 
@@ -42,34 +43,18 @@ fn push_image(node: &Node) -> String {
     for program in ["etcd", "kube-apiserver"] {
         std::fs::copy(built("control", program), at("root/bin").join(program)).unwrap();
     }
-    let run = |program: &str, arguments: &[&str]| {
-        let said = Command::new(program).current_dir(work.path()).args(arguments).output().unwrap();
-        assert!(said.status.success(), "{program}: {}", String::from_utf8_lossy(&said.stderr));
-        String::from_utf8_lossy(&said.stdout).into_owned()
-    };
-    run("tar", &["-C", "root", "--owner=0", "--group=0", "-cf", "layer.tar", "."]);
-    let sum = run("sha256sum", &["layer.tar"]);
-    let digest = format!("sha256:{}", &sum[..64]);
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let rootfs = json!({ "type": "layers", "diff_ids": [digest] });
-    let config = json!({ "architecture": architecture, "os": "linux", "config": {}, "rootfs": rootfs });
-    std::fs::write(at("config.json"), config.to_string()).unwrap();
-    let manifest = json!([{ "Config": "config.json", "RepoTags": ["own:1"], "Layers": ["layer.tar"] }]);
-    std::fs::write(at("manifest.json"), manifest.to_string()).unwrap();
-    run("tar", &["-cf", "image.tar", "manifest.json", "config.json", "layer.tar"]);
     let name = format!("{}/own-cluster:1", node.registry.host());
-    let target = format!("docker://{name}");
-    run("skopeo", &["copy", "--quiet", "--dest-tls-verify=false", "docker-archive:image.tar", &target]);
+    let archive = at("image.tar");
+    let pack = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/image-archive");
+    run(Command::new(pack).arg(at("root")).arg(&archive).arg("own-cluster:1"));
+    node.registry.push_archive(&archive, &name);
     name
 }
 
 /// Writes the chart of a cluster that is one pod of this image.
 fn write_own_chart(directory: &Path, image: &str) {
     let keys = tempfile::tempdir().unwrap();
-    let openssl = |arguments: &[&str]| {
-        let said = Command::new("openssl").current_dir(keys.path()).args(arguments).output().unwrap();
-        assert!(said.status.success(), "openssl: {}", String::from_utf8_lossy(&said.stderr));
-    };
+    let openssl = |arguments: &[&str]| run(Command::new("openssl").current_dir(keys.path()).args(arguments));
     let name = format!("subjectAltName=IP:{ADDRESS}");
     let new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=own"];
     openssl(&[new.as_slice(), &["-addext", &name, "-keyout", "tls.key", "-out", "tls.crt"]].concat());

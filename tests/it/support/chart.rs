@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::files::run;
+
 /// Where a program of the test cluster is; built where it is not there yet.
 pub fn built(group: &str, program: &str) -> PathBuf {
     let control_plane = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/control-plane/control-plane");
-    let made = Command::new(&control_plane).args(["build", group]).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let found = Command::new(&control_plane).args(["which", program]).output().unwrap();
-    PathBuf::from(String::from_utf8(found.stdout).unwrap().trim())
+    run(Command::new(&control_plane).args(["build", group]));
+    PathBuf::from(run(Command::new(&control_plane).args(["which", program])).trim())
 }
 
 /// `PATH` with helm in it.

@@ -3,10 +3,11 @@
 //!
 //! They end with the process, however it ends. Tests share them, so each uses namespaces and workshops of its own.
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -95,6 +96,17 @@ impl Node {
         replicas[0].wait_for_log("this process leads");
     }
 
+    /// Lets pods reach the API server, as they do in other clusters.
+    pub fn open_api_server(&self) {
+        static OPENED: Once = Once::new();
+        OPENED.call_once(|| open_api_server(&self.cluster));
+    }
+
+    /// Keeps the replicas as they are while the guard lives.
+    pub fn hold_replicas(&self) -> MutexGuard<'_, Vec<Controller>> {
+        self.replicas.lock().unwrap()
+    }
+
     /// Where the chart of learners' clusters is; a test that wants one puts it there.
     pub fn chart(&self) -> PathBuf {
         self.cluster.directory().join("chart")
@@ -178,4 +190,42 @@ impl Node {
 /// A port that nothing listens on now.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Lets pods reach the API server, which listens on loopback, by its Service.
+fn open_api_server(cluster: &TestCluster) {
+    let server = cluster.env("APISERVER").trim_start_matches("https://").to_owned();
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let Ok(inner) = TcpStream::connect(&server) else { continue };
+            let pairs = [(stream.try_clone(), inner.try_clone()), (Ok(inner), Ok(stream))];
+            for (from, to) in pairs {
+                let (Ok(mut from), Ok(mut to)) = (from, to) else { continue };
+                std::thread::spawn(move || {
+                    let mut buffer = [0; 16 << 10];
+                    while let Ok(count @ 1..) = from.read(&mut buffer) {
+                        if to.write_all(&buffer[..count]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    cluster.apply(&json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": { "kubernetes.io/service-name": "kubernetes" },
+        },
+        "addressType": "IPv4",
+        "endpoints": [{
+            "addresses": [cluster.env("MACHINE_FROM_PODS")], "conditions": { "ready": true },
+        }],
+        "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
+    }));
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::cluster::TestCluster;
+use super::files::run;
 use super::wait::wait_for;
 
 /// The name and password of a registry that wants a login.
@@ -94,10 +95,17 @@ impl Registry {
         let state = directory.path().join("state");
         seed_busybox(&state);
         let source = format!("oci:{}:docker.io/library/busybox:1.36", state.join("images").display());
-        let target = format!("docker://{}/busybox:1.36", self.host());
-        let mut copy = Command::new("skopeo");
-        let status = copy.args(["copy", "--quiet", "--dest-tls-verify=false", &source, &target]).status().unwrap();
-        assert!(status.success(), "skopeo copies the base into the registry");
+        self.push(&source, &format!("{}/busybox:1.36", self.host()));
+    }
+
+    /// Puts the image of an archive, as `docker save` writes one, into it by this name.
+    pub fn push_archive(&self, archive: &Path, name: &str) {
+        self.push(&format!("docker-archive:{}", archive.display()), name);
+    }
+
+    fn push(&self, source: &str, name: &str) {
+        let target = format!("docker://{name}");
+        run(Command::new("skopeo").args(["copy", "--quiet", "--dest-tls-verify=false", source, &target]));
     }
 
     /// Where it keeps its data.

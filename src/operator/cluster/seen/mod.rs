@@ -62,7 +62,15 @@ pub fn seen_of(deployment: Option<&Deployment>, pods: &[Pod], now: Timestamp) ->
     }
     let state = container.state.unwrap_or_default();
     if let Some(began) = state.running.and_then(|running| running.started_at) {
-        return running(false, began.0, None);
+        // Its kubelet says that all is well, and is not heard of any more: what runs there is not to be thrown away.
+        // The cluster itself puts the pod elsewhere if that lasts.
+        if is("ContainersReady", "True").is_some() {
+            return running(false, now, Some("its node does not answer".to_owned()));
+        }
+        // One that was ready has its time anew: too much work for its processors is no reason to take that work away.
+        let changed = is("Ready", "False").and_then(|ready| ready.last_transition_time.as_ref());
+        let since = changed.map_or(began.0, |changed| changed.0.max(began.0));
+        return running(false, since, None);
     }
     if let Some(reason) = late(deployment) {
         return ended(reason);

@@ -153,3 +153,23 @@ fn a_deployment_says_what_it_was_made_of() {
     let made = Made { surroundings: "d".into(), artifact: Some("artifact-1".into()), has_pull: true, replicas: 3 };
     assert_eq!(made_of(&deployment(3, json!([]))), made);
 }
+
+#[test]
+fn one_that_was_ready_has_its_time_anew_and_a_silent_node_is_waited_for() {
+    let pod_with = |conditions: Value| {
+        let running = container(json!({ "running": { "startedAt": at(10).to_string() } }), json!({}));
+        pod(json!({ "containerStatuses": [running], "conditions": conditions }))
+    };
+    let unready = |at: Timestamp| json!({ "type": "Ready", "status": "False", "lastTransitionTime": at.to_string() });
+    let since = |conditions: Value| match seen_of(Some(&deployment(1, json!([]))), &[pod_with(conditions)], at(100)) {
+        Seen::Running { is_ready: false, since, waits_for, .. } => (since, waits_for),
+        other => panic!("{other:?}"),
+    };
+    // Never ready: its time runs from its container's start, whenever the pod was made.
+    assert_eq!(since(json!([unready(at(5))])), (at(10), None));
+    assert_eq!(since(json!([])), (at(10), None));
+    // Ready until a moment ago.
+    assert_eq!(since(json!([unready(at(90))])), (at(90), None));
+    let silent = json!([unready(at(40)), { "type": "ContainersReady", "status": "True" }]);
+    assert_eq!(since(silent), (at(100), Some("its node does not answer".to_owned())));
+}
