@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::build::{NAME, Subject};
 use super::look::{CALM, Look, Stop};
@@ -70,6 +71,15 @@ impl Look {
             Ok::<_, cluster::Error>((deployment, pods))
         };
         match read.await {
+            // What runs there is a predecessor's of the same name, whose namespace is on its way out.
+            Ok((Some(deployment), _)) if !is_of(&deployment.metadata, &self.uid) => {
+                match cluster.read_namespace(&room).await? {
+                    Some(namespace) if !is_own(&namespace, &self.uid) => {
+                        Err(super::apply::taken(&namespace, &room).into())
+                    }
+                    _ => Ok(nothing),
+                }
+            }
             Ok((deployment, pods)) => Ok(Found {
                 seen: seen_of(deployment.as_ref(), &pods, now),
                 made: deployment.as_ref().map(made_of),
@@ -116,7 +126,12 @@ pub(super) fn hanging(namespace: &Namespace, now: Timestamp) -> Option<String> {
 }
 
 pub(super) fn is_own(namespace: &Namespace, uid: &str) -> bool {
-    let labels = namespace.metadata.labels.as_ref();
+    is_of(&namespace.metadata, uid)
+}
+
+/// Whether an object is of the instance with this uid.
+fn is_of(metadata: &ObjectMeta, uid: &str) -> bool {
+    let labels = metadata.labels.as_ref();
     labels.and_then(|labels| labels.get(labels::INSTANCE_UID)).is_some_and(|owner| owner == uid)
 }
 

@@ -1,6 +1,7 @@
 //! What goes wrong: steps that do not start, rights that vanish, namespaces that hang or belong to somebody else.
 
 use serde_json::json;
+use workshop::crd::labels;
 
 use super::scene::{PATIENCE, Scene, condition};
 use crate::support::wait::wait_for;
@@ -122,6 +123,10 @@ pub fn one_of_the_same_name_waits_for_its_predecessor(scene: &Scene) {
     });
     let patch = json!({ "metadata": { "finalizers": null } }).to_string();
     scene.cluster.kubectl(&["patch", "configmap", "held", "-n", &room, "--type=merge", "-p", &patch]);
+    let uid = scene.instance("twin").unwrap()["metadata"]["uid"].clone();
+    wait_for("a namespace of its own", PATIENCE, || {
+        (scene.cluster.get(&["namespace", &room])?["metadata"]["labels"][labels::INSTANCE_UID] == uid).then_some(())
+    });
     scene.make_ready("twin");
     let second = scene.wait("twin", "it runs", |instance| instance["status"]["phase"] == "Running");
     assert_ne!(first["metadata"]["uid"], second["metadata"]["uid"]);

@@ -17,8 +17,17 @@ fn hold_up(crowd: &Crowd, name: &String) -> String {
     namespace
 }
 
+/// Keeps the Deployment there too, as it is on a cluster that is slow to take it away.
+fn hold_up_deployment(crowd: &Crowd, namespace: &str) {
+    let patch = r#"{"metadata":{"finalizers":["example.org/held-up"]}}"#;
+    crowd.cluster.kubectl(&["patch", "deployment", "workspace", "-n", namespace, "--type=merge", "-p", patch]);
+}
+
 fn let_go(crowd: &Crowd, namespace: &str) {
     let patch = r#"{"metadata":{"finalizers":null}}"#;
+    crowd
+        .cluster
+        .try_kubectl(&["patch", "deployment", "workspace", "-n", namespace, "--type=merge", "-p", patch], None);
     crowd.cluster.kubectl(&["patch", "configmap", "held-up", "-n", namespace, "--type=merge", "-p", patch]);
 }
 
@@ -57,6 +66,7 @@ pub fn an_instance_made_anew_waits_for_the_old_namespace(crowd: &Crowd) {
     crowd.create(&anew, &json!({}));
     crowd.wait_running(&anew, STEPS[0], PATIENCE);
     let namespace = hold_up(crowd, &anew[0]);
+    hold_up_deployment(crowd, &namespace);
     crowd.delete(&anew);
     crowd.until("the namespace to be ending", PATIENCE, || {
         namespace_object(crowd, &namespace).is_some_and(|object| object["status"]["phase"] == "Terminating")

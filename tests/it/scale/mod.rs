@@ -2,7 +2,7 @@
 //! what it costs, what it survives, and that nothing of it stays.
 //!
 //! One controller keeps all workspaces of a cluster, so the scenes play one after the other. `WORKSHOP_SCALE` says how
-//! many workspaces: 16 by default, because a workspace costs the cluster's own parts several hundred calls from its making
+//! many workspaces: 50 by default, because a workspace costs the cluster's own parts several hundred calls from its making
 //! to the emptying of its namespace, and a thousand take minutes on two shared cores; the benchmark `operator` has 1,000.
 
 mod crash;
@@ -60,7 +60,7 @@ fn workspaces_by_the_hundred_survive_what_happens_to_clusters() {
 }
 
 fn size() -> usize {
-    std::env::var("WORKSHOP_SCALE").map_or(16, |text| text.parse().expect("WORKSHOP_SCALE is a number"))
+    std::env::var("WORKSHOP_SCALE").map_or(50, |text| text.parse().expect("WORKSHOP_SCALE is a number"))
 }
 
 fn all_at_once_run_with_few_writes(crowd: &Crowd, seats: &[String]) {

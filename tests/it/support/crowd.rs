@@ -184,8 +184,6 @@ impl Crowd {
     /// Kills the API server, and starts it anew.
     pub fn restart_api_server(&self) {
         self.cluster.restart("kube-apiserver");
-        // What it simulates is not under test, and after a break it may leave pods unready that it had begun with.
-        self.cluster.restart("kwok");
     }
 
     /// Instances by phase and step, and some that do not run.

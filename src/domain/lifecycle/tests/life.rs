@@ -221,7 +221,21 @@ fn one_that_nobody_uses_sleeps_and_use_wakes_it() {
     world.record.last_activity_at = world.record.asleep.map(|asleep| asleep.since);
     world.settle().is(Phase::Suspended, "one", "");
     world.minutes(1).used().settle().is(Phase::Running, "one", "start one");
-    // Who moves it wants it awake: one write of the spec is enough.
+    // What somebody put to sleep, no use wakes.
+    world.wish.suspended = true;
+    world.settle().is(Phase::Suspended, "one", "stop");
+    world.minutes(1).used().settle().is(Phase::Suspended, "one", "");
+    world.wish.suspended = false;
+    world.settle().is(Phase::Running, "one", "start one");
+    world.wish.hold = true;
+    world.minutes(600).settle().is(Phase::Running, "one", "");
+}
+
+#[test]
+fn who_moves_it_wakes_it_by_one_write_of_the_spec() {
+    let mut world = World::new();
+    world.overrides = Some(json!({"lifecycle": {"ttl": "9h"}}));
+    world.settle().is(Phase::Running, "one", "start one");
     world.minutes(31).settle().is(Phase::Suspended, "one", "stop");
     world.wish.step = Some("two".into());
     world.settle().is(Phase::Running, "two", "start two");
@@ -236,14 +250,6 @@ fn one_that_nobody_uses_sleeps_and_use_wakes_it() {
     world.settle().is(Phase::Suspended, "one", "");
     world.wish.step = Some("one".into());
     world.minutes(1).used().settle().is(Phase::Running, "one", "start one");
-    // What somebody put to sleep, no use wakes.
-    world.wish.suspended = true;
-    world.settle().is(Phase::Suspended, "one", "stop");
-    world.minutes(1).used().settle().is(Phase::Suspended, "one", "");
-    world.wish.suspended = false;
-    world.settle().is(Phase::Running, "one", "start one");
-    world.wish.hold = true;
-    world.minutes(600).settle().is(Phase::Running, "one", "");
 }
 
 #[test]
