@@ -103,7 +103,7 @@ deny: ## licences, banned crates, sources and, where the database can be fetched
 bench: ## measure the figures of docs/benchmarks.md in release builds
 	@hack/deps build bench
 	hack/web
-	hack/control-plane/control-plane build kwok
+	hack/control-plane/control-plane build all
 	hack/platform $(TARGET)
 	cargo bench --quiet --locked $(BENCHES)
 

@@ -125,7 +125,7 @@ build_group() {
     containerd) wanted=("${CONTAINERD_BINARIES[@]}") ;;
     node) wanted=("${CONTROL_BINARIES[@]}" "${NODE_BINARIES[@]}") ;;
     kwok) wanted=("${CONTROL_BINARIES[@]}" "${KWOK_BINARIES[@]}") ;;
-    all) wanted=("${CONTROL_BINARIES[@]}" "${NODE_BINARIES[@]}" kwok) ;;
+    all) wanted=("${CONTROL_BINARIES[@]}" "${NODE_BINARIES[@]}" kwok helm) ;;
     helm) wanted=(helm) ;;
     *) usage ;;
   esac

@@ -39,6 +39,8 @@ claim_node() {
     say "ending what a crashed run left in '$owner'"
     "$HERE/control-plane" down "$owner" 9>&-
   fi
+  # Rules of one whose directory somebody removed.
+  forget_services
   printf '%s' "$DIR" >"$NODE_CLAIM"
   exec 9>&-
 }

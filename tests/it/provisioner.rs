@@ -78,4 +78,5 @@ fn a_controller_that_cannot_use_its_chart_does_not_start() {
     check(&["--vcluster-chart=--post-renderer=/bin/sh"], &helm, "is no chart");
     check(&["--vcluster-chart", "chart", "--vcluster-values", "/nonexistent/values.yaml"], &helm, "No such file");
     check(&["--vcluster-version", "0.30.0"], &helm, "--vcluster-chart");
+    check(&["--vcluster-chart", "oci://registry.example.org/charts/vcluster"], &helm, "--vcluster-version");
 }

@@ -269,7 +269,7 @@ fn who_lacks_a_right_is_told_which() {
         assert!(error.contains("not allowed") && error.contains(right), "{arguments:?}: {error}");
     }
     assert_eq!(class.names(), ["there"]);
-    // To move one is to write its spec, and nothing else.
+    // To move one elsewhere is to write its spec, and nothing else.
     for arguments in [["goto", "there", "two"].as_slice(), &["reset", "there"]] {
         let (code, _, error) = class.run(&writer, arguments);
         assert_eq!(code, 0, "{arguments:?}: {error}");

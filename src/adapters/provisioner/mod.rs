@@ -7,16 +7,20 @@ mod objects;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 
 pub use objects::ObjectsError;
 
 /// How long helm may take; it may have to fetch the chart.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So many helms run at once.
+const AT_ONCE: usize = 2;
 /// The most bytes that helm may print.
 const MAX_OUTPUT: u64 = 8 << 20;
 /// The most bytes of a file of values.
@@ -36,6 +40,17 @@ pub enum ProvisionerError {
         /// As it was given.
         chart: String,
     },
+    /// A chart of a registry without a version is another one each time.
+    #[error(
+        "the chart \"{chart}\" is named without a version, so it would change by itself; give one by --vcluster-version"
+    )]
+    NoVersion {
+        /// The chart.
+        chart: String,
+    },
+    /// As much is rendered as may be at once.
+    #[error("other clusters are made first")]
+    Busy,
     /// The values that go with the chart cannot be used.
     #[error("the values in \"{}\" cannot be used: {reason}", path.display())]
     BadValues {
@@ -87,6 +102,8 @@ pub enum ProvisionerError {
 pub struct Provisioner {
     helm: PathBuf,
     chart: Chart,
+    /// So many may be rendered now.
+    turns: Arc<Semaphore>,
 }
 
 /// Which chart, and what is the same for all that is made of it.
@@ -94,7 +111,7 @@ pub struct Provisioner {
 pub struct Chart {
     /// A directory, an archive, or `oci://…`.
     pub name: String,
-    /// Its version, where it comes from a registry; the newest where none is named.
+    /// Its version, where it comes from a registry.
     pub version: Option<String>,
     /// Values in place of the chart's own; what the operator must set goes over them.
     pub values: Value,
@@ -153,8 +170,12 @@ impl Provisioner {
         if chart.name.is_empty() || chart.name.starts_with('-') {
             return Err(ProvisionerError::BadChart { chart: chart.name });
         }
+        if chart.name.starts_with("oci://") && chart.version.is_none() {
+            return Err(ProvisionerError::NoVersion { chart: chart.name });
+        }
         let helm = std::env::split_paths(path).map(|directory| directory.join("helm")).find(|helm| is_program(helm));
-        Ok(Self { helm: helm.ok_or(ProvisionerError::HelmMissing)?, chart })
+        let helm = helm.ok_or(ProvisionerError::HelmMissing)?;
+        Ok(Self { helm, chart, turns: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
     /// The chart.
@@ -163,8 +184,10 @@ impl Provisioner {
         &self.chart
     }
 
-    /// The objects of the chart, in the order in which they are applied.
+    /// The objects of the chart, in the order in which they are applied; [`ProvisionerError::Busy`] where others come
+    /// first: helm takes a hundred megabytes, and a class asks for thirty clusters at once.
     pub async fn render(&self, release: &Release<'_>) -> Result<Vec<Value>, ProvisionerError> {
+        let _turn = self.turns.try_acquire().map_err(|_| ProvisionerError::Busy)?;
         let rendered = tokio::time::timeout(PATIENCE, self.template(release)).await;
         let text = rendered.map_err(|_| ProvisionerError::TimedOut { chart: self.chart.name.clone() })??;
         objects::parse_rendered(&text, release.namespace)
@@ -239,6 +262,7 @@ mod tests {
         };
         assert!(find("vcluster").contains("\"helm\" was not found in PATH"));
         assert!(find("--post-renderer=/bin/sh").contains("is no chart"));
+        assert!(find("oci://registry.example.org/vcluster").contains("--vcluster-version"));
     }
 
     #[test]

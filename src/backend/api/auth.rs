@@ -90,7 +90,7 @@ fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::FORBIDDEN, "CrossOrigin", "the request comes from another site"))
 }
 
-/// A gateway that means another workspace has come to the wrong address: it asks again, and nobody is sent away.
+/// A gateway that means another workspace has come to the wrong address: its learner is told to try again, not to log in.
 fn check_instance(instance: &str, headers: &HeaderMap) -> Result<(), ApiError> {
     match headers.get(INSTANCE_HEADER) {
         Some(meant) if meant.as_bytes() != instance.as_bytes() => {

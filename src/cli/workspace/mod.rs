@@ -105,7 +105,7 @@ enum Verb {
 #[derive(Debug, Clone, clap::Args)]
 struct OpenFlags {
     /// For this member of a team [default: its owner]
-    #[arg(long, value_name = "PERSON")]
+    #[arg(long, value_name = "PERSON", requires = "name")]
     member: Option<String>,
     /// The controller's namespace, in which its keys are
     #[arg(long, value_name = "NAME", env = "WORKSHOP_SYSTEM_NAMESPACE", default_value = "workshop-system")]

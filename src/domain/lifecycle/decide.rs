@@ -76,8 +76,11 @@ impl Turn<'_> {
                 return self.stop();
             }
         };
-        // Whoever moves it wants it awake.
-        let is_moved = is_reset || self.target(&pin).is_some_and(|step| self.record.step.as_ref() != Some(&step.id));
+        // Whoever moves it wants it awake. One that nobody used was where it should be when it fell asleep; one whose time
+        // was over may still have been on its way, so that being elsewhere says nothing.
+        let is_idle = self.record.asleep.is_some_and(|asleep| asleep.cause == SleepCause::Idle);
+        let is_elsewhere = self.target(&pin).is_some_and(|step| self.record.step.as_ref() != Some(&step.id));
+        let is_moved = is_reset || (is_idle && is_elsewhere);
         self.wake(is_moved);
         self.warn(&settings);
         if self.is_over() && settings.lifecycle.mode == LifecycleMode::Ephemeral {
@@ -192,10 +195,18 @@ impl Turn<'_> {
             return;
         }
         // Whole seconds, as conditions keep them.
-        let since = self.record.warned_at.unwrap_or(Timestamp::from_second(now.as_second()).unwrap_or(now));
-        let end = end.max(later(since, notice_span(ttl)));
+        let whole = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let with_notice = |since| end.max(later(since, notice_span(ttl)));
+        // One that was told of a later end is told anew of an earlier one.
+        let told = self.record.warned_at.filter(|told| {
+            let known = self.inputs.record.expires_at;
+            known.is_none_or(|known| with_notice(*told) >= known)
+        });
+        let since = told.unwrap_or(whole);
+        let end = with_notice(since);
         self.record.expires_at = Some(end);
-        if self.record.warned_at.replace(since).is_none() {
+        self.record.warned_at = Some(since);
+        if told.is_none() {
             let what = match mode {
                 LifecycleMode::Ephemeral => "deleted",
                 LifecycleMode::Persistent => "put to sleep",

@@ -104,11 +104,15 @@ impl Look {
                 self.patiently(|| settings.cluster.apply_part(object.part, &room, &object.manifest)).await?;
                 failpoint::reached("operator-mid-surroundings");
             }
-            self.set_lab(subject, found, start).await?;
+            if !is_with_cluster {
+                self.set_lab(subject, found, start).await?;
+            }
         }
-        // One that wakes has a cluster that sleeps.
-        if is_with_cluster && (known.is_none() || made.replicas == 0) {
-            if !is_prepared {
+        if is_with_cluster {
+            // One that wakes has a cluster that sleeps, and somebody may have taken the lab away.
+            let is_settled = known.is_some() && made.replicas > 0 && self.has_room_for_cluster(subject).await?;
+            if !is_settled && !is_prepared {
+                self.set_lab(subject, found, start).await?;
                 self.apply_cluster(subject, start).await?;
                 self.memory.prepared = Some(digest.clone());
             }
@@ -138,6 +142,12 @@ impl Look {
             settings.cluster.delete_part(Part::ConfigMap, &room, &old, None).await?;
         }
         Ok(())
+    }
+
+    /// Whether the lab is there to stay.
+    async fn has_room_for_cluster(&self, subject: &Subject) -> Result<bool, Stop> {
+        let lab = self.shared.settings.cluster.read_namespace(&subject.lab()).await?;
+        Ok(lab.is_some_and(|lab| is_own(&lab, &self.uid) && !is_leaving(&lab)))
     }
 
     /// Makes the namespace that the learner may use, or takes away the one that they might before.
@@ -249,17 +259,17 @@ impl Look {
     /// Ends what runs: all of it where the instance is deleted, else its pods. A learner's own cluster sleeps with the
     /// workspace where it has a volume; what is in one without would be lost.
     pub(super) async fn stop(
-        &self,
+        &mut self,
         instance: &WorkspaceInstance,
         subject: &Subject,
         found: &Found,
         settings: Option<&Workspace>,
     ) -> Result<(), Stop> {
+        self.memory.prepared = None;
         let (cluster, room) = (&self.shared.settings.cluster, subject.room());
         if instance.metadata.deletion_timestamp.is_none() {
-            let keeps = settings.is_some_and(|settings| settings.lifecycle.persist.is_some());
-            if keeps && settings.is_some_and(|settings| settings.cluster.mode == ClusterMode::PerWorkspace) {
-                // First: once nothing runs of the workspace, nobody looks for what it had.
+            // First: once nothing runs of the workspace, nobody looks for what it had.
+            if settings.is_some_and(sleeps_with_cluster) {
                 self.rest_cluster(subject).await?;
             }
             cluster.scale(Part::Deployment, &room, NAME, 0).await?;
@@ -309,6 +319,11 @@ impl Look {
             }
         }
     }
+}
+
+/// Whether a learner's own cluster sleeps with the workspace.
+pub(super) fn sleeps_with_cluster(settings: &Workspace) -> bool {
+    settings.cluster.mode == ClusterMode::PerWorkspace && settings.lifecycle.persist.is_some()
 }
 
 /// A namespace that is in the way.

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::build::{Secrets, Subject, build_namespace, build_surroundings};
+use super::build::{Object, Secrets, Subject, build_lab, build_namespace, build_surroundings, has_lab};
 use super::look::{Look, Stop};
 use crate::adapters::cluster::Part;
 use crate::domain::lifecycle::{Record, Start};
@@ -15,14 +15,26 @@ impl Look {
     /// Puts back what is missing or different around what runs.
     pub(super) async fn heal(&self, subject: &Subject, record: &Record, overrides: Option<&Value>) -> Result<(), Stop> {
         let Some(start) = running(record, overrides) else { return Ok(()) };
-        let (cluster, room) = (&self.shared.settings.cluster, subject.room());
         let secrets = Secrets { token: self.token(), pull: None };
         let [namespace, _] = build_namespace(subject, &self.shared.around);
         let mut wanted = vec![namespace];
         wanted.extend(build_surroundings(subject, &self.shared.around, &start, &secrets));
+        self.put_back(&subject.room(), wanted).await?;
+        if has_lab(&start) {
+            // Its role bindings are made, not compared: nobody but who made them may change them.
+            let bounds = build_lab(subject, &self.shared.around, &start);
+            let bounds = bounds.into_iter().filter(|object| object.part != Part::RoleBinding).collect();
+            self.put_back(&subject.lab(), bounds).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts back what is missing or different of these; the namespace is the first of them.
+    async fn put_back(&self, room: &str, wanted: Vec<Object>) -> Result<(), Stop> {
+        let cluster = &self.shared.settings.cluster;
         for object in wanted {
             let name = object.manifest["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            let live = cluster.read_part(object.part, &room, &name).await?;
+            let live = cluster.read_part(object.part, room, &name).await?;
             if object.part == Part::Namespace && live.as_ref().is_none_or(|live| !is_labelled(live, &self.uid)) {
                 // Not ours to touch; the next look sees what became of it.
                 return Ok(());
@@ -35,7 +47,7 @@ impl Look {
                     name,
                     "an object was changed and is put back"
                 );
-                cluster.apply_part(object.part, &room, &object.manifest).await?;
+                cluster.apply_part(object.part, room, &object.manifest).await?;
             }
         }
         Ok(())

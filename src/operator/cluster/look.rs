@@ -10,10 +10,11 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::Shared;
+use super::apply::sleeps_with_cluster;
 use super::build::{NAME, Subject};
 use super::dereference::{Found, hanging};
 use super::engine::chance;
-use super::outcome::{Problem, pause};
+use super::outcome::{Class, Problem, pause};
 use super::seen::Made;
 use super::status;
 use crate::adapters::cluster::{self, InstancePart, Part, difference};
@@ -126,6 +127,10 @@ pub(super) async fn look(shared: Arc<Shared>, uid: String, memory: Memory, is_nu
             }
             Err(Stop::Problem(problem)) => {
                 look.memory.calm = None;
+                if problem.class != Class::Waiting {
+                    // Whatever was there may be what is wrong.
+                    look.memory.prepared = None;
+                }
                 look.memory.failures += 1;
                 look.report(&problem).await;
                 let pause = pause(problem.class, look.memory.failures, chance());
@@ -224,6 +229,13 @@ impl Look {
             status::tell(&shared.settings.cluster, &written, event).await;
         }
         let settings = record.pin.as_ref().and_then(|pin| effective(&pin.defaults, overrides.as_ref()).ok());
+        // Sent to sleep while its cluster came up: of the workspace itself there is nothing to stop.
+        if decision.record.phase == Phase::Suspended
+            && self.memory.prepared.take().is_some()
+            && settings.as_ref().is_some_and(sleeps_with_cluster)
+        {
+            self.rest_cluster(&subject).await?;
+        }
         let basis =
             Basis { subject: &subject, found: &found, template: template.as_deref(), settings: settings.as_ref() };
         let turn = self.act(&written, basis, &decision).await?;

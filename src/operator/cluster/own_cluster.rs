@@ -3,13 +3,17 @@
 //!
 //! What it is made of is the chart's; what bounds it, and what the workspace gets of it, is built in `build`.
 
-use super::build::own_cluster::{CONFIG, EXPORTED, RELEASE, build_kubeconfig, problem_of_kubeconfig, values};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::build::own_cluster::{
+    CONFIG, EXPORTED, RELEASE, RELEASE_LABEL, build_kubeconfig, problem_of_kubeconfig, values,
+};
 use super::build::{Object, Subject};
 use super::look::{Look, Stop};
 use super::outcome::Problem;
 use super::seen::trouble;
-use crate::adapters::cluster::{self, Part};
-use crate::adapters::provisioner::{Provisioner, Release};
+use crate::adapters::cluster::{self, Part, PodSet};
+use crate::adapters::provisioner::{Provisioner, ProvisionerError, Release};
 use crate::crd::conditions::Reason;
 use crate::domain::chain;
 use crate::domain::lifecycle::Start;
@@ -23,17 +27,52 @@ impl Look {
         })
     }
 
-    /// Renders the chart for this workspace and applies it in its lab.
+    /// Makes the cluster in the lab of this workspace, or brings it to what its chart is now. One without a volume stays
+    /// as it is: of another chart it would be another one, and empty.
     pub(super) async fn apply_cluster(&self, subject: &Subject, start: &Start) -> Result<(), Stop> {
-        let (provisioner, lab) = (self.provisioner()?, subject.lab());
+        let (cluster, provisioner, lab) = (&self.shared.settings.cluster, self.provisioner()?, subject.lab());
+        let there = self.patiently(|| cluster.list_pod_sets(&lab)).await?;
+        let has_volume = start.settings.lifecycle.persist.is_some();
+        // What is made without a volume is a Deployment.
+        let is_kept = has_volume && there.iter().all(|set| set.part == Part::StatefulSet);
+        if !there.is_empty() && !is_kept {
+            return self.wake_cluster(&there, &lab).await;
+        }
         let values = values(subject, start, &provisioner.chart().values);
         let kubernetes = self.shared.kubernetes.as_deref();
         let release = Release { name: RELEASE, namespace: &lab, values: &values, kubernetes };
         let unusable = |why: String| Problem::outside(Reason::ClusterUnusable, why);
-        let objects = provisioner.render(&release).await.map_err(|error| unusable(chain::line(&error)))?;
+        let objects = match provisioner.render(&release).await {
+            Ok(objects) => objects,
+            Err(ProvisionerError::Busy) => {
+                return Err(
+                    Problem::waiting(Reason::Progressing, "its own cluster waits: others are made first").into()
+                );
+            }
+            Err(error) => return Err(unusable(chain::line(&error)).into()),
+        };
         for manifest in &objects {
             let part = Part::of(manifest).ok_or_else(|| unusable(format!("{} is not known", manifest["kind"])))?;
-            self.patiently(|| self.shared.settings.cluster.apply_part(part, &lab, manifest)).await?;
+            match cluster.apply_part(part, &lab, manifest).await {
+                // Its volume cannot become larger, for one thing: it goes on as it was made.
+                Err(error @ cluster::Error::Invalid { .. }) if part == Part::StatefulSet && !there.is_empty() => {
+                    tracing::warn!(%error, namespace = lab, "a learner's cluster stays as it was made");
+                    self.wake_cluster(&there, &lab).await?;
+                }
+                // The right may be on its way.
+                Err(cluster::Error::Forbidden { .. }) => {
+                    self.patiently(|| cluster.apply_part(part, &lab, manifest)).await?;
+                }
+                applied => drop(applied?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what sleeps of it.
+    async fn wake_cluster(&self, sets: &[PodSet], lab: &str) -> Result<(), Stop> {
+        for set in sets.iter().filter(|set| set.wanted == 0) {
+            self.shared.settings.cluster.scale(set.part, lab, &set.name, 1).await?;
         }
         Ok(())
     }
@@ -42,18 +81,17 @@ impl Look {
     pub(super) async fn read_kubeconfig(&self, subject: &Subject) -> Result<Object, Stop> {
         let (cluster, lab) = (&self.shared.settings.cluster, subject.lab());
         let sets = self.patiently(|| cluster.list_pod_sets(&lab)).await?;
-        if let Some(late) = sets.iter().find(|set| set.ready < set.wanted) {
-            let why = trouble(&cluster.list_all_pods(&lab).await?);
-            return Err(match why {
+        if let Some(late) = sets.iter().find(|set| set.ready < set.wanted.max(1)) {
+            let mut pods = cluster.list_all_pods(&lab).await?;
+            pods.retain(is_of_chart);
+            return Err(match trouble(&pods) {
                 Some(why) => {
                     Problem::outside(Reason::ClusterUnusable, format!("its own cluster does not start: {why}"))
                 }
                 None => {
                     let (kind, name) = (late.part.kind(), &late.name);
-                    Problem::waiting(
-                        Reason::Progressing,
-                        format!("its own cluster starts: {kind} \"{name}\" is not ready"),
-                    )
+                    let why = format!("its own cluster starts: {kind} \"{name}\" is not ready");
+                    Problem::waiting(Reason::Progressing, why)
                 }
             }
             .into());
@@ -72,7 +110,8 @@ impl Look {
         }
     }
 
-    /// Ends what runs in the lab; what the cluster keeps on its volume stays.
+    /// Ends what runs in the lab; what the cluster keeps on its volume stays. Its own pods end first: while they run, they
+    /// put back what is taken from the learner's.
     pub(super) async fn rest_cluster(&self, subject: &Subject) -> Result<(), Stop> {
         let (cluster, lab) = (&self.shared.settings.cluster, subject.lab());
         let sets = match cluster.list_pod_sets(&lab).await {
@@ -84,7 +123,17 @@ impl Look {
         for set in sets.iter().filter(|set| set.wanted > 0) {
             cluster.scale(set.part, &lab, &set.name, 0).await?;
         }
+        let pods = cluster.list_all_pods(&lab).await?;
+        if pods.iter().any(is_of_chart) {
+            return Err(Problem::waiting(Reason::Progressing, "it goes to sleep once its own cluster has ended").into());
+        }
         // The pods that the learner started in it have nobody any more who would end them.
-        Ok(cluster.delete_pods(&lab).await?)
+        if pods.is_empty() { Ok(()) } else { Ok(cluster.delete_pods(&lab).await?) }
     }
+}
+
+/// A pod that runs the cluster, not one that runs in it.
+fn is_of_chart(pod: &Pod) -> bool {
+    let labels = pod.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(RELEASE_LABEL)).is_some_and(|release| release == RELEASE)
 }

@@ -13,7 +13,7 @@ use super::view::Parts;
 use super::{Error, InstanceView, Workspaces, key};
 use crate::adapters::cluster;
 use crate::crd::{WorkspaceInstance, labels};
-use crate::domain::lifecycle::{Extension, extension};
+use crate::domain::lifecycle::{Extension, SleepCause, extension};
 
 /// Activity closer together than this is written once.
 const ACTIVITY_GRAIN: Duration = Duration::from_secs(5);
@@ -61,9 +61,11 @@ impl Workspaces {
             if !steps.contains(&step) {
                 return Err(Error::no_step(&step, &steps));
             }
+            let is_there = parts.step() == step;
             object["spec"]["currentStep"] = step.clone().into();
-            // A move wakes it by itself; where it is already, going there is a use.
-            if parts.step() == step {
+            // A move wakes one that nobody used by itself; else going there is a use.
+            let is_over = parts.record.asleep.is_some_and(|asleep| asleep.cause == SleepCause::Expired);
+            if is_over || is_there {
                 rouse(parts, object, now);
             }
             Ok(())

@@ -11,7 +11,8 @@ use crate::support::node::{PATIENCE, REPOSITORIES, node};
 use crate::support::registry::{LOGIN, Registry};
 use crate::support::wait::wait_for;
 
-/// Publishes a workshop and takes the image of its second step out of the registry.
+/// Publishes a workshop and takes the image of its second step out of the registry. A replica that took over would put it
+/// back, so the caller holds them.
 fn publish_with_missing_image(id: &str) {
     let course = Course::write(id, "lifecycle: {idleSuspend: false}\n");
     let template = course.publish();
@@ -26,6 +27,7 @@ fn publish_with_missing_image(id: &str) {
 
 #[test]
 fn a_step_whose_image_is_missing_leads_back_to_the_one_before_with_the_reason() {
+    let _replicas = node().hold_replicas();
     publish_with_missing_image("missing-image");
     let (seat, mut learner) = Seat::running("missing-image", "ada", json!({}));
     let reference = seat.reference();
@@ -45,6 +47,7 @@ fn a_step_whose_image_is_missing_leads_back_to_the_one_before_with_the_reason() 
 
 #[test]
 fn a_first_step_whose_image_is_missing_says_so_on_the_instance() {
+    let _replicas = node().hold_replicas();
     publish_with_missing_image("missing-first");
     let seat = Seat::create("missing-first", "ada", json!({ "currentStep": "two" }));
     let said = seat.wait_for("say why it does not run", |object| {
@@ -112,9 +115,14 @@ fn a_leader_that_is_killed_in_the_middle_of_a_switch_costs_nobody_anything() {
     let reference = seat.reference();
     learner.type_line(&reference, "touch /tmp/answer; echo do\"\"ne", "done");
     assert_eq!(learner.api(&reference, &Method::POST, "validate", None)["passed"], true);
+    let mut replicas = node().hold_replicas();
+    assert_eq!(replicas.len(), 2, "no other test ends one");
     navigate(&mut learner, &reference, "next");
     seat.wait_for("be on its way", |object| (object.pointer("/status/run/step")? == "two").then_some(()));
-    node().kill_leader();
+    drop(replicas.remove(0));
+    assert_eq!(seat.object().unwrap()["status"]["phase"], "Transitioning", "it was killed in the middle");
+    replicas[0].wait_for_log("this process leads");
+    drop(replicas);
     seat.wait("Running", "two");
     assert_eq!(statuses(&mut learner, &reference)[..2], ["completed", "active"]);
     learner.type_line(&reference, "cat /etc/step; echo sho\"\"wn", "two");

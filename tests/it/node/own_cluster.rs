@@ -14,7 +14,7 @@ use crate::support::node::{Node, PATIENCE, node};
 use crate::support::wait::wait_for;
 
 /// Where the learner's API server is: names of Services are not resolved on this node.
-const ADDRESS: &str = "10.0.200.7";
+const ADDRESS: &str = "10.245.200.7";
 
 /// What the chart's account may do; vcluster's own, and so what `manifests/` has to let the operator grant.
 const RULES: &str = r#"

@@ -145,6 +145,7 @@ impl Learner {
                 Ok(output) => return output,
                 Err(output) => last = output,
             }
+            std::thread::sleep(Duration::from_millis(10));
         }
         panic!("\"{line}\" in {name} never gave \"{expected}\": {last}");
     }

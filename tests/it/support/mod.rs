@@ -3,6 +3,7 @@
 pub mod chart;
 pub mod cluster;
 pub mod controller;
+pub mod course;
 pub mod crowd;
 pub mod engine;
 pub mod files;

@@ -7,7 +7,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::{Mutex, MutexGuard, Once, OnceLock};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -64,7 +65,7 @@ impl Node {
         leader.wait_for_log("this process leads");
         let front = self.start_replica("front", true);
         front.wait_for_log("waiting to lead");
-        self.replicas.lock().unwrap().extend([leader, front]);
+        self.hold_replicas().extend([leader, front]);
     }
 
     fn start_replica(&self, name: &str, is_front: bool) -> Controller {
@@ -88,23 +89,15 @@ impl Node {
         })
     }
 
-    /// Kills the replica that leads, without warning, and waits until the other one does. Once for a node.
-    pub fn kill_leader(&self) {
-        let mut replicas = self.replicas.lock().unwrap();
-        assert_eq!(replicas.len(), 2, "the other replica leads by now");
-        drop(replicas.remove(0));
-        replicas[0].wait_for_log("this process leads");
-    }
-
     /// Lets pods reach the API server, as they do in other clusters.
     pub fn open_api_server(&self) {
         static OPENED: Once = Once::new();
         OPENED.call_once(|| open_api_server(&self.cluster));
     }
 
-    /// Keeps the replicas as they are while the guard lives.
+    /// The replicas, the one that leads first: as they are while the guard lives, unless its holder ends one.
     pub fn hold_replicas(&self) -> MutexGuard<'_, Vec<Controller>> {
-        self.replicas.lock().unwrap()
+        self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the chart of learners' clusters is; a test that wants one puts it there.
@@ -187,9 +180,16 @@ impl Node {
     }
 }
 
-/// A port that nothing listens on now.
+/// A port that nothing listens on now, and that the kernel gives to no connection meanwhile.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let first = 12_000 + u16::try_from(std::process::id() % 4_000).unwrap();
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Lets pods reach the API server, which listens on loopback, by its Service.

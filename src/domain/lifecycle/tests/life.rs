@@ -188,6 +188,20 @@ fn an_end_that_nobody_told_of_is_told_first() {
     saved.wish.expires_at = Some(saved.now.checked_add(Duration::from_secs(7_200)).unwrap());
     saved.minutes(6).settle();
     assert!(!saved.is_forgotten && saved.record.warned_at.is_none());
+    // Told of one end, it is told anew of an earlier one.
+    let mut earlier = World::new();
+    earlier.overrides = Some(json!({"lifecycle": {"ttl": "10h", "idleSuspend": false}}));
+    earlier.settle();
+    earlier.minutes(541).settle();
+    assert_eq!((&earlier.events, earlier.record.warned_at), (&vec![Reason::Expiring], Some(earlier.now)));
+    earlier.minutes(10).wish.expires_at = Some(earlier.now);
+    earlier.settle();
+    assert_eq!(earlier.events, [Reason::Expiring, Reason::Expiring]);
+    assert_eq!(earlier.record.expires_at, Some(earlier.now.checked_add(Duration::from_secs(300)).unwrap()));
+    earlier.minutes(4).settle();
+    assert!(!earlier.is_forgotten && earlier.events.len() == 2);
+    earlier.minutes(1).settle();
+    assert!(earlier.is_forgotten);
     // A workspace that is to last a minute has no five.
     let mut short = World::new();
     short.overrides = Some(json!({"lifecycle": {"ttl": "1m"}}));

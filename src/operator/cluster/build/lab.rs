@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::network::{egress, own_name, to_api_servers};
+use super::network::{egress, own_name, to_api_servers, to_names};
 use super::own_cluster;
 use super::{NAME, Object, Subject, Surroundings, build_namespace, labels_of, object};
 use crate::adapters::cluster::Part;
@@ -97,11 +97,7 @@ fn quota(start: &Start) -> Value {
 /// What a container has that says nothing: a quota on limits would refuse it.
 fn limits(start: &Start) -> Value {
     let resources = &start.settings.resources;
-    let (mut cpu, mut memory) = (resources.cpu.thousandths(), resources.memory.units());
-    if has_own_cluster(start) {
-        // What runs the cluster may say nothing either.
-        (cpu, memory) = (cpu.max(own_cluster::CPU_MILLIS), memory.max(own_cluster::MEMORY / 2));
-    }
+    let (cpu, memory) = (resources.cpu.thousandths(), resources.memory.units());
     let mut limits = object(Part::LimitRange, NAME);
     limits["spec"] = json!({ "limits": [{
         "type": "Container",
@@ -125,11 +121,16 @@ fn policy(subject: &Subject, start: &Start) -> Value {
     policy
 }
 
-/// What the workspace's own policy lets out besides: its lab, and the API server where its address is known.
+/// What the workspace's own policy lets out besides: its lab, and what the learner's kubeconfig names: the API server
+/// where its address is known, or the Service of their own cluster, whose name has to be found.
 #[must_use]
-pub fn way_to_lab(subject: &Subject, around: &Surroundings) -> Vec<Value> {
+pub fn way_to_lab(subject: &Subject, around: &Surroundings, start: &Start) -> Vec<Value> {
     let mut ways = vec![json!({ "to": [{ "namespaceSelector": own_name(&subject.lab()) }] })];
-    ways.extend(to_api_servers(around));
+    if has_own_cluster(start) {
+        ways.push(to_names());
+    } else {
+        ways.extend(to_api_servers(around));
+    }
     ways
 }
 

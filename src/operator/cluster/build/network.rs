@@ -25,7 +25,7 @@ pub fn build_network_policy(subject: &Subject, around: &Surroundings, start: &St
     let mut egress = egress(start);
     egress.extend(management(around));
     if has_lab(start) {
-        egress.extend(way_to_lab(subject, around));
+        egress.extend(way_to_lab(subject, around, start));
     }
     policy["spec"] = json!({
         "podSelector": {},

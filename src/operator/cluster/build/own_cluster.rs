@@ -16,6 +16,8 @@ use crate::domain::lifecycle::Start;
 pub const RELEASE: &str = "cluster";
 /// The Secret in the lab in which the cluster says how it is reached.
 pub const EXPORTED: &str = "vc-cluster";
+/// The label by which the chart's own pods are told from the learner's.
+pub const RELEASE_LABEL: &str = "release";
 /// The entry of both Secrets.
 pub const CONFIG: &str = "config";
 /// The copy of it beside the workspace's pod.
@@ -34,9 +36,12 @@ const MAX_KUBECONFIG: usize = 256 << 10;
 /// What the chart is told: defaults of ours, over them the administrator's, over them what has to be so.
 #[must_use]
 pub fn values(subject: &Subject, start: &Start, administrators: &Value) -> Value {
-    // The image that needs no licence.
-    let mut values =
-        json!({ "controlPlane": { "statefulSet": { "image": { "repository": "loft-sh/vcluster-oss" } } } });
+    // The image that needs no licence, and limits within what the lab has for it: its containers would else be given
+    // those that are meant for the learner's.
+    let mut values = json!({ "controlPlane": { "statefulSet": {
+        "image": { "repository": "loft-sh/vcluster-oss" },
+        "resources": { "limits": { "cpu": "1", "memory": "2Gi" } },
+    } } });
     merge(&mut values, administrators);
     let host = format!("{RELEASE}.{}.svc", subject.lab());
     let persist = start.settings.lifecycle.persist.as_ref();
@@ -79,7 +84,7 @@ pub fn policy(around: &Surroundings) -> Value {
     let mut egress = vec![to_names()];
     egress.extend(to_api_servers(around));
     policy["spec"] = json!({
-        "podSelector": { "matchLabels": { "release": RELEASE } },
+        "podSelector": { "matchLabels": { RELEASE_LABEL: RELEASE } },
         "policyTypes": ["Egress"],
         "egress": egress,
     });

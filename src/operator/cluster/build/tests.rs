@@ -247,6 +247,10 @@ fn a_lab_bounds_its_learner_before_it_lets_them_in() {
     let none = start(&json!({"network": {"egress": []}}));
     assert!(ways(&shared).contains("192.0.2.7/32") && ways(&shared).contains(&format!("{room}-lab")));
     assert!(!ways(&none).contains("192.0.2.7/32") && !ways(&none).contains("-lab"));
+    // Who has a cluster of their own has no business with the one around, and has to find theirs by its name.
+    let own = start(&json!({"cluster": {"mode": "per-workspace"}, "network": {"egress": []}}));
+    assert!(!ways(&own).contains("192.0.2.7/32") && ways(&own).contains(&format!("{room}-lab")));
+    assert!(ways(&own).contains("kube-system") && !ways(&none).contains("kube-system"));
 }
 
 #[test]
@@ -300,6 +304,7 @@ fn a_chart_is_told_ours_over_the_administrators_over_our_defaults() {
                 "proxy": { "extraSANs": [host] },
                 "statefulSet": {
                     "image": { "repository": "loft-sh/vcluster-oss" },
+                    "resources": { "limits": { "cpu": "1", "memory": "2Gi" } },
                     "persistence": { "volumeClaim": { "enabled": false } },
                 },
             },
