@@ -37,7 +37,7 @@ fn main() {
     let (seat, mut learner) = Seat::running("bench", "first", json!({}));
     for step in ["two", "one"] {
         seat.patch(&json!({ "spec": { "currentStep": step } }));
-        learner.type_line(&seat.reference(), "cat /etc/step", &format!("{step}\r\n"));
+        learner.type_line(&seat.reference(), "cat /etc/step; echo", &format!("{step}\r\n"));
     }
     let mut switches = Vec::new();
     let instances: Api<WorkspaceInstance> = Api::namespaced(client.clone(), &seat.namespace);
@@ -46,7 +46,7 @@ fn main() {
         let patch = Patch::Merge(json!({ "spec": { "currentStep": step } }));
         let start = Instant::now();
         runtime.block_on(instances.patch(&seat.name, &PatchParams::default(), &patch)).expect("patched");
-        learner.type_line(&seat.reference(), "cat /etc/step", &format!("{step}\r\n"));
+        learner.type_line(&seat.reference(), "cat /etc/step; echo", &format!("{step}\r\n"));
         switches.push(start.elapsed());
     }
     let mut swaps = swap_bare(&client, &runtime, &template, &seat.namespace);
@@ -67,7 +67,7 @@ fn main() {
         let start = Instant::now();
         let seat = Seat::create("bench", &format!("next-{number}"), json!({}));
         seat.wait("Running", "one");
-        seat.enter().type_line(&seat.reference(), "cat /etc/step", "one\r\n");
+        seat.enter().type_line(&seat.reference(), "cat /etc/step; echo", "one\r\n");
         starts.push(start.elapsed());
     }
     report.row(&format!("a new workspace to an answering shell, {STARTS} times"), both(&mut starts), "", "");

@@ -130,9 +130,19 @@ pub async fn proxy(shared: &Shared, socket: WebSocket, path: &Path) {
     shared.proxied.fetch_add(1, Ordering::Relaxed);
     (shared.activity)();
     let (mut up, mut down) = upstream.split();
+    let mut back = std::pin::pin!(ttyd_to_client(shared, &mut down, &mut sink));
     tokio::select! {
-        () = client_to_ttyd(shared, &mut stream, &mut up) => {}
-        () = ttyd_to_client(shared, &mut down, &mut sink) => {}
+        end = client_to_ttyd(shared, &mut stream, &mut up) => {
+            if end == End::Ttyd {
+                // What it said last, and whether it ended well, may still be on its way.
+                let _ = timeout(Duration::from_secs(1), back).await;
+            }
+        }
+        is_closed = &mut back => if is_closed {
+            // The client answers a close, and may be writing: a connection that is cut under it takes the close with it.
+            let answered = async { while let Some(Ok(_)) = stream.next().await {} };
+            let _ = timeout(Duration::from_secs(1), answered).await;
+        }
     }
     shared.proxied.fetch_sub(1, Ordering::Relaxed);
 }
@@ -157,11 +167,18 @@ async fn connect(path: &Path) -> Result<WebSocketStream<UnixStream>, tungstenite
     }
 }
 
+/// Which side went first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Client,
+    Ttyd,
+}
+
 async fn client_to_ttyd(
     shared: &Shared,
     stream: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin),
     up: &mut (impl Sink<Upstream> + Unpin),
-) {
+) -> End {
     // Pings are answered, so a client that is there is never silent for long.
     while let Ok(Some(Ok(message))) = timeout(SILENCE, stream.next()).await {
         let message = match message {
@@ -177,17 +194,19 @@ async fn client_to_ttyd(
             Message::Close(_) => break,
         };
         if up.send(message).await.is_err() {
-            return;
+            return End::Ttyd;
         }
     }
     let _ = timeout(Duration::from_secs(1), up.send(Upstream::Close(None))).await;
+    End::Client
 }
 
+/// True where the client was told of the end.
 async fn ttyd_to_client(
     shared: &Shared,
     down: &mut (impl Stream<Item = Result<Upstream, tungstenite::Error>> + Unpin),
     sink: &mut (impl Sink<Message> + Unpin),
-) {
+) -> bool {
     let mut changed = shared.changed.subscribe();
     let mut pings = tokio::time::interval(PING);
     loop {
@@ -203,15 +222,18 @@ async fn ttyd_to_client(
                 }
                 Some(Ok(Upstream::Ping(_) | Upstream::Pong(_) | Upstream::Frame(_))) => continue,
                 // Without a code the other side sees 1006, which is what ttyd means by any other end.
-                Some(Ok(Upstream::Close(_)) | Err(_)) | None => return,
+                Some(Ok(Upstream::Close(_)) | Err(_)) | None => return false,
             },
             _ = pings.tick() => Message::Ping(Bytes::new()),
             // Only the end of the terminal changes anything here.
             _ = changed.changed() => Message::Close(Some(CloseFrame { code: close_code::AWAY, reason: "".into() })),
         };
         let last = matches!(message, Message::Close(_));
-        if sink.send(message).await.is_err() || last {
-            return;
+        if sink.send(message).await.is_err() {
+            return false;
+        }
+        if last {
+            return true;
         }
     }
 }
