@@ -1,19 +1,23 @@
 //! One writer: work goes on only while this process holds the lease.
+//!
+//! The lease is renewed on a thread of its own with a connection of its own: behind the work of a whole class on a
+//! processor that others use too, a renewal came seconds late, and whoever leads would have stopped for being busy.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Shared};
-use crate::adapters::cluster::{LEASE_DURATION, LEASE_PERIOD, Leadership, Lease};
+use super::{Error, GRACE, Shared};
+use crate::adapters::cluster::{Cluster, LEASE_DURATION, LEASE_PERIOD, Leadership, Lease};
 
 /// The name of the Lease object, for which `manifests/` gives the right.
 const LEASE: &str = "workshop-controller";
 
-/// Without a renewal for this long the work stops, well before anybody else may begin.
-const STOP_AFTER: Duration = Duration::from_secs(10);
-const _: () = assert!(STOP_AFTER.as_secs() + 2 < LEASE_DURATION.as_secs());
+/// Without a renewal for this long the work stops; the last of it has ended before anybody else may begin.
+const STOP_AFTER: Duration = Duration::from_secs(9);
+const _: () = assert!(STOP_AFTER.as_secs() + GRACE.as_secs() < LEASE_DURATION.as_secs());
 
 /// Waits for the lease, runs `work` while it is held, and again after it was lost; ends when `stop` is cancelled.
 pub(super) async fn lead<W>(
@@ -33,10 +37,10 @@ where
         tracing::info!(identity, "this process leads");
         shared.metrics.set_leading(true);
         let ending = stop.child_token();
-        tokio::join!(work(ending.clone()), async {
-            keep(shared, &mut lease, &ending).await;
-            ending.cancel();
-        });
+        let kept = keep_apart(&shared.cluster, lease, &ending);
+        work(ending.clone()).await;
+        // The thread ends after `ending`, which is what ends the work; a claim that broke down is made anew.
+        lease = kept.await.unwrap_or_else(|_| Lease::new(LEASE, identity));
         shared.metrics.set_leading(false);
         if stop.is_cancelled() {
             if let Err(error) = lease.release(&shared.cluster).await {
@@ -69,8 +73,35 @@ async fn wait_until_held(shared: &Shared, lease: &mut Lease, stop: &Cancellation
     }
 }
 
+/// Renews on another thread until the lease is lost or `ending` is cancelled, and cancels that; gives the claim back.
+fn keep_apart(cluster: &Cluster, lease: Lease, ending: &CancellationToken) -> oneshot::Receiver<Lease> {
+    let (sender, receiver) = oneshot::channel();
+    let (cluster, ending) = (cluster.clone(), ending.clone());
+    let keeper = move || {
+        // Also where this thread breaks down.
+        let ending = ending.drop_guard();
+        let mut lease = lease;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(async {
+                match cluster.connect_again() {
+                    Ok(own) => keep(&own, &mut lease, ending.token()).await,
+                    Err(error) => tracing::error!(%error, "the lease cannot be renewed"),
+                }
+            }),
+            Err(error) => tracing::error!(%error, "the lease cannot be renewed"),
+        }
+        let _ = sender.send(lease);
+    };
+    if let Err(error) = std::thread::Builder::new().name("lease".to_owned()).spawn(keeper) {
+        // The closure is dropped, and with it everything that waits for it ends.
+        tracing::error!(%error, "the thread that renews the lease cannot be started");
+    }
+    receiver
+}
+
 /// Renews until the lease is lost or `ending` is cancelled.
-async fn keep(shared: &Shared, lease: &mut Lease, ending: &CancellationToken) {
+async fn keep(cluster: &Cluster, lease: &mut Lease, ending: &CancellationToken) {
     let mut renewed = Instant::now();
     loop {
         tokio::select! {
@@ -78,7 +109,7 @@ async fn keep(shared: &Shared, lease: &mut Lease, ending: &CancellationToken) {
             () = ending.cancelled() => return,
         }
         let left = STOP_AFTER.saturating_sub(renewed.elapsed());
-        match tokio::time::timeout(left, lease.acquire(&shared.cluster)).await {
+        match tokio::time::timeout(left, lease.acquire(cluster)).await {
             Ok(Ok(Leadership::Held)) => renewed = Instant::now(),
             Ok(Ok(Leadership::Elsewhere { holder })) => {
                 tracing::error!(holder, "another process took the lease");

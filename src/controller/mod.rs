@@ -92,7 +92,7 @@ pub(crate) struct Shared {
 }
 
 /// How long the workers may take to end before they are cut off.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs until `stop` is cancelled; `started` is told where health and metrics are.
 pub async fn run(

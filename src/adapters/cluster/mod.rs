@@ -17,6 +17,7 @@ mod secrets;
 mod watch;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -42,6 +43,7 @@ pub struct Cluster {
     namespace: String,
     server: String,
     recorder: kube::runtime::events::Recorder,
+    config: Arc<Config>,
 }
 
 impl Cluster {
@@ -63,10 +65,20 @@ impl Cluster {
                 .map_err(|error| configure(format!("the User-Agent is no header: {error}")))?,
         ));
         let namespace = namespace.map_or_else(|| config.default_namespace.clone(), str::to_owned);
+        Self::with(Arc::new(config), namespace)
+    }
+
+    /// The same cluster by a connection that shares nothing with this one: for a runtime of its own.
+    pub fn connect_again(&self) -> Result<Self, Error> {
+        Self::with(Arc::clone(&self.config), self.namespace.clone())
+    }
+
+    fn with(config: Arc<Config>, namespace: String) -> Result<Self, Error> {
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(|error| configure(error.to_string()))?;
+        let client =
+            Client::try_from((*config).clone()).map_err(|error| Error::Configure { reason: error.to_string() })?;
         let recorder = kube::runtime::events::Recorder::new(client.clone(), crate::crd::labels::FIELD_MANAGER.into());
-        Ok(Self { client, namespace, server, recorder })
+        Ok(Self { client, namespace, server, recorder, config })
     }
 
     /// The namespace of `--namespace`, else of the context, else of the pod.

@@ -28,8 +28,8 @@ const WATCHES: usize = 128;
 const WATCHED: Duration = Duration::from_secs(3);
 /// How long one whose look broke down is left alone.
 const REST: Duration = Duration::from_secs(10);
-/// How long looks may take to end with the program.
-const END_WITHIN: Duration = Duration::from_secs(8);
+/// How long looks may take to end, with the program or because another may lead soon.
+const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is kept of an instance.
 #[derive(Default)]
