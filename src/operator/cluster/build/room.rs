@@ -42,19 +42,21 @@ pub(super) fn operator_subject(around: &Surroundings) -> Value {
 pub fn build_room(start: &Start) -> Vec<Object> {
     let (resources, lifecycle) = (&start.settings.resources, &start.settings.lifecycle);
     let mut quota = object(Part::ResourceQuota, NAME);
-    // Room for two pods: a workspace that wakes may begin while the one that went to sleep is still ending.
+    // Room for two of each. Of pods, because a workspace that wakes may begin while the one that went to sleep is still
+    // ending. Of the others, because a creation that is cut off after it was charged, by the end of this process or of
+    // a connection, makes nothing and stays charged for minutes.
     let mut hard = json!({
         "pods": "2",
         "limits.cpu": format!("{}m", resources.cpu.thousandths() * 2),
         "limits.memory": (resources.memory.units() * 2).to_string(),
-        "services": "1",
+        "services": "2",
         "services.nodeports": "0",
         "services.loadbalancers": "0",
         "persistentvolumeclaims": "0",
     });
     if let Some(size) = &lifecycle.persist {
-        hard["persistentvolumeclaims"] = "1".into();
-        hard["requests.storage"] = size.as_str().into();
+        hard["persistentvolumeclaims"] = "2".into();
+        hard["requests.storage"] = (size.units() * 2).to_string().into();
     }
     quota["spec"] = json!({ "hard": hard });
     let mut limits = object(Part::LimitRange, NAME);
