@@ -74,7 +74,6 @@ fn every_pod_is_hardened() {
         let pod = pod(settings);
         assert_eq!(pod["automountServiceAccountToken"], false);
         assert_eq!(pod["enableServiceLinks"], false);
-        assert_eq!(pod["terminationGracePeriodSeconds"], 5);
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
         assert_eq!(pod["containers"].as_array().map(Vec::len), Some(1));
         let container = &pod["containers"][0];
@@ -109,6 +108,13 @@ fn power_is_what_the_settings_say() {
     let pod = deployment(&json!({}), &apart, true, true)["spec"]["template"]["spec"].clone();
     assert_eq!(pod["hostUsers"], false);
     assert_eq!(pod["imagePullSecrets"], json!([{ "name": PULL }]));
+}
+
+#[test]
+fn the_next_pod_waits_for_the_end_of_one_with_a_volume_only() {
+    let grace = |settings| pod(settings)["terminationGracePeriodSeconds"].clone();
+    assert_eq!(grace(json!({})), 0);
+    assert_eq!(grace(json!({"lifecycle": {"persist": "1Gi"}})), 5);
 }
 
 #[test]
