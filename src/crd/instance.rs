@@ -264,6 +264,10 @@ pub struct Run {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub address: Option<String>,
+    /// Where its pod answers, `ADDRESS:PORT`: the way for the first moments, before the cluster forwards to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub pod_address: Option<String>,
 }
 
 /// Starts that failed in a row.

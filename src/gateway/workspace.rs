@@ -166,15 +166,16 @@ pub async fn api(State(gateway): Shared, Path(names): Names, request: Request) -
     if !is_plain_path(path) || !path.starts_with(&base_path(name)) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "BadPath", "the path is not one of this workspace"));
     }
-    let Some(address) = gateway.workspaces().address(&admitted.view.uid) else {
+    let ways = gateway.workspaces().addresses(&admitted.view.uid);
+    if ways.is_empty() {
         // A page that was left open asks by itself, again and again; only what somebody does wakes a workspace.
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             wake(&gateway, &admitted.view).await;
         }
         return Err(absent(&admitted.view));
-    };
+    }
     let (instance, token) = (&admitted.view.uid, &admitted.token);
-    let passage = Passage { instance, address: &address, token, stop: gateway.settings().stop.clone() };
+    let passage = Passage { instance, ways: &ways, token, stop: gateway.settings().stop.clone() };
     let response = match proxy::pass(passage, request).await {
         Ok(response) => response,
         Err(refusal) => {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -20,8 +22,8 @@ use crate::domain::container::Address;
 
 /// How long the other side may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long it is waited before a connection that was refused is tried again.
-const AGAIN: Duration = Duration::from_millis(200);
+/// How long after a try to connect the next one begins, also where the first goes on.
+const AGAIN: Duration = Duration::from_millis(100);
 /// The most bytes of an answer's status line and headers.
 const MAX_HEAD: usize = 64 << 10;
 /// How long a backend may take to take in an artifact.
@@ -84,29 +86,67 @@ pub async fn send(
     request: Request<Body>,
     patience: Duration,
 ) -> Result<Response<Incoming>, UpstreamError> {
-    send_patiently(address, request, Duration::ZERO, patience).await
+    let sender = open(address).await?;
+    ask(address, sender, request, patience).await
 }
 
-/// As [`send`]; where nobody listens, it is tried again until `connecting` is over. In a cluster a workspace that is
-/// ready is reached a moment later only.
-pub async fn send_patiently(
-    address: &Address,
+/// As [`send`], by whichever of the ways to the same place is open first; where none is, all are tried again until
+/// `connecting` is over.
+///
+/// In a cluster a workspace that is ready is reached a moment later only. What was sent meanwhile may be on its way to an
+/// address that nobody has any more, and would not be answered for seconds: so each try has its own connection, and a
+/// later one may win.
+pub async fn send_by_any(
+    ways: &[Address],
     request: Request<Body>,
     connecting: Duration,
     patience: Duration,
 ) -> Result<Response<Incoming>, UpstreamError> {
-    let until = tokio::time::Instant::now() + connecting;
-    let mut sender = loop {
-        match open(address).await {
-            Err(UpstreamError::Connect { .. }) if tokio::time::Instant::now() + AGAIN < until => {
-                tokio::time::sleep(AGAIN).await;
-            }
-            opened => break opened?,
-        }
-    };
+    let (address, sender) = open_any(ways, connecting).await?;
+    ask(address, sender, request, patience).await
+}
+
+async fn ask(
+    address: &Address,
+    mut sender: http1::SendRequest<Body>,
+    request: Request<Body>,
+    patience: Duration,
+) -> Result<Response<Incoming>, UpstreamError> {
     let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
     let answer = answer.map_err(|_| UpstreamError::TimedOut { address: show(address), patience })?;
     answer.map_err(|source| UpstreamError::Http { address: show(address), source })
+}
+
+/// The first connection that comes about. Ways are tried in turn, each once at least.
+async fn open_any(
+    ways: &[Address],
+    connecting: Duration,
+) -> Result<(&Address, http1::SendRequest<Body>), UpstreamError> {
+    let until = tokio::time::Instant::now() + connecting;
+    let mut pace = tokio::time::interval(AGAIN);
+    let mut turns = ways.iter().cycle();
+    let mut begun = 0;
+    let mut tries = FuturesUnordered::new();
+    let mut failure = None;
+    loop {
+        let may_begin = begun < ways.len() || tokio::time::Instant::now() < until;
+        tokio::select! {
+            biased;
+            Some((address, opened)) = tries.next(), if !tries.is_empty() => match opened {
+                Ok(sender) => return Ok((address, sender)),
+                Err(error @ UpstreamError::Connect { .. }) => failure = Some(error),
+                Err(error) => return Err(error),
+            },
+            _ = pace.tick(), if may_begin => {
+                begun += 1;
+                tries.extend(turns.next().map(|address| async move { (address, open(address).await) }));
+            }
+            else => return Err(failure.unwrap_or_else(|| UpstreamError::Connect {
+                address: "no address".to_owned(),
+                source: std::io::ErrorKind::AddrNotAvailable.into(),
+            })),
+        }
+    }
 }
 
 /// A connection to the address, which nothing was sent on yet.
@@ -178,6 +218,14 @@ pub async fn fetch(
     tokio::time::timeout(patience, reading).await.map_err(timed_out)?
 }
 
+/// Whether the backend at `address` says within this time that it is ready.
+pub async fn is_ready(address: &Address, within: Duration) -> bool {
+    let request = Request::builder().method(Method::GET).uri("/readyz").header(header::HOST, "workspace");
+    let Ok(request) = request.body(Body::empty()) else { return false };
+    let answer = fetch(address, request, within).await;
+    answer.is_ok_and(|(status, _)| status.is_success())
+}
+
 /// Hands a running backend a newer artifact of its workshop: new texts show at once, nothing is restarted. `base_path`
 /// has slashes at both ends; `token` is one of an instructor of that instance.
 pub async fn put_artifact(
@@ -228,13 +276,46 @@ mod tests {
         let ask = || Request::builder().uri("/").header(header::HOST, "x").body(Body::empty()).unwrap();
         let error = send(&address, ask(), CONNECT).await.unwrap_err();
         assert!(matches!(error, UpstreamError::Connect { .. }), "{error}");
-        let waiting = send_patiently(&address, ask(), 50 * CONNECT, CONNECT);
+        let ways = [address];
+        let waiting = send_by_any(&ways, ask(), 50 * CONNECT, CONNECT);
         tokio::pin!(waiting);
         // It was tried and refused before anybody listens.
         assert!(tokio::time::timeout(AGAIN / 2, &mut waiting).await.is_err());
         let listener = tokio::net::UnixListener::bind(path).unwrap();
         tokio::spawn(axum::serve(listener, axum::Router::new().fallback(async || "here")).into_future());
         assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
+    }
+
+    /// Which of the ways opens: `up` answers, `down` refuses, and to `deaf` a connection does not come about.
+    async fn check(ways: &[&str], connecting: Duration, expected: Option<usize>) {
+        use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let listener = tokio::net::UnixListener::bind(at("up")).unwrap();
+        tokio::spawn(axum::serve(listener, axum::Router::new().fallback(async || "here")).into_future());
+        let deaf = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&deaf, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        listen(&deaf, 0).unwrap();
+        let deaf_at = std::net::SocketAddr::try_from(getsockname(&deaf).unwrap()).unwrap();
+        // Nobody accepts, and the one place to wait in is taken.
+        let _waits = std::net::TcpStream::connect(deaf_at).unwrap();
+        let address = |name: &&str| if *name == "deaf" { Address::Tcp(deaf_at) } else { Address::Unix(at(name)) };
+        let addresses: Vec<Address> = ways.iter().map(address).collect();
+        let opened = open_any(&addresses, connecting).await.ok();
+        let found = opened.and_then(|(opened, _)| addresses.iter().position(|address| address == opened));
+        assert_eq!(found, expected, "{ways:?}");
+    }
+
+    #[tokio::test]
+    async fn the_first_way_that_opens_is_taken() {
+        check(&["up"], Duration::ZERO, Some(0)).await;
+        check(&["down", "up"], Duration::ZERO, Some(1)).await;
+        check(&["deaf", "up"], Duration::ZERO, Some(1)).await;
+        check(&["deaf", "down", "up"], Duration::ZERO, Some(2)).await;
+        check(&["down"], Duration::ZERO, None).await;
+        check(&["down", "down"], AGAIN * 3, None).await;
+        check(&["deaf"], Duration::ZERO, None).await;
+        check(&[], Duration::ZERO, None).await;
     }
 
     #[tokio::test]

@@ -255,13 +255,17 @@ impl Cluster {
         Ok(self.call(&format!("list the pods of {namespace}"), pods.list(&selector)).await?.items)
     }
 
-    /// Tells each time something happens to the pods of a workspace; not what.
-    pub fn watch_pods(&self, namespace: &str, name: &str) -> impl Stream<Item = ()> + Send + use<> {
+    /// Tells each time something happens to the pods of a workspace, with the pod as it is then if it is there.
+    pub fn watch_pods(&self, namespace: &str, name: &str) -> impl Stream<Item = Option<Pod>> + Send + use<> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let config = watcher::Config::default().labels(&format!("{}={name}", labels::APP));
         let events = watcher::watcher(pods, config).backoff(Again);
         events.filter_map(|event| {
-            std::future::ready(matches!(event, Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone)).then_some(()))
+            std::future::ready(match event {
+                Ok(Event::Apply(pod) | Event::InitApply(pod)) => Some(Some(pod)),
+                Ok(Event::Delete(_) | Event::InitDone) => Some(None),
+                Ok(Event::Init) | Err(_) => None,
+            })
         })
     }
 

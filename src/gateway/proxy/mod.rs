@@ -15,7 +15,7 @@ use axum::response::Response;
 
 use super::answer::Refusal;
 use crate::domain::container::{Address, INSTANCE_HEADER};
-use crate::pipeline::upstream::{UpstreamError, send_patiently};
+use crate::pipeline::upstream::{UpstreamError, send_by_any};
 
 /// How long a workspace may take until an answer begins: checks may run for a minute.
 const PATIENCE: Duration = Duration::from_secs(70);
@@ -28,8 +28,8 @@ pub const UNREACHABLE: &str = "WorkspaceUnavailable";
 pub struct Passage<'a> {
     /// The instance's uid.
     pub instance: &'a str,
-    /// Where the workspace listens.
-    pub address: &'a Address,
+    /// Where the workspace listens, the best way first.
+    pub ways: &'a [Address],
     /// The token that the workspace is shown.
     pub token: &'a str,
     /// Ends upgraded connections.
@@ -50,13 +50,11 @@ pub async fn pass(passage: Passage<'_>, request: Request) -> Result<Response, Re
 }
 
 /// Sends a request to the workspace.
-async fn ask(address: &Address, request: Request) -> Result<hyper::Response<hyper::body::Incoming>, Refusal> {
-    let connecting = match address {
-        Address::Tcp(_) => CONNECTING,
-        // A socket is there before its workspace is ready.
-        Address::Unix(_) => Duration::ZERO,
-    };
-    send_patiently(address, request, connecting, PATIENCE).await.map_err(refusal)
+async fn ask(ways: &[Address], request: Request) -> Result<hyper::Response<hyper::body::Incoming>, Refusal> {
+    // A socket is there before its workspace is ready.
+    let is_network = ways.iter().any(|way| matches!(way, Address::Tcp(_)));
+    let connecting = if is_network { CONNECTING } else { Duration::ZERO };
+    send_by_any(ways, request, connecting, PATIENCE).await.map_err(refusal)
 }
 
 async fn pass_plain(passage: Passage<'_>, request: Request) -> Result<Response, Refusal> {
@@ -65,7 +63,7 @@ async fn pass_plain(passage: Passage<'_>, request: Request) -> Result<Response, 
     let mut upstream = Request::builder().method(parts.method).uri(path).body(body).map_err(|_| bad_path())?;
     *upstream.headers_mut() = headers::for_workspace(&parts.headers);
     authorize(upstream.headers_mut(), &passage)?;
-    answer(ask(passage.address, upstream).await?)
+    answer(ask(passage.ways, upstream).await?)
 }
 
 fn answer(response: hyper::Response<hyper::body::Incoming>) -> Result<Response, Refusal> {

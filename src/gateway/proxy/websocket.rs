@@ -31,7 +31,7 @@ pub async fn pass(passage: Passage<'_>, mut request: Request) -> Result<Response
     mark(upstream.headers_mut());
     authorize(upstream.headers_mut(), &passage)?;
 
-    let mut answered = ask(passage.address, upstream).await?;
+    let mut answered = ask(passage.ways, upstream).await?;
     if answered.status() != StatusCode::SWITCHING_PROTOCOLS {
         return super::answer(answered);
     }

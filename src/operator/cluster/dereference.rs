@@ -1,5 +1,7 @@
 //! First beat: what is there of an instance's workspace. It asks as little as it can and changes only lost rights.
 
+use std::net::SocketAddr;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -7,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::build::{NAME, Subject};
 use super::look::{CALM, Look, Stop};
 use super::outcome::Problem;
-use super::seen::{Made, made_of, seen_of};
+use super::seen::{Made, address_of, made_of, pod_of, seen_of};
 use crate::adapters::cluster;
 use crate::crd::conditions::Reason;
 use crate::crd::{WorkspaceInstance, labels};
@@ -19,6 +21,8 @@ const HANGS_AFTER: SignedDuration = SignedDuration::from_secs(10);
 /// What is there of an instance's workspace.
 pub(super) struct Found {
     pub seen: Seen,
+    /// Where the pod of the last start answers, where it was asked for.
+    pub pod: Option<SocketAddr>,
     /// What its Deployment was made of; none where there is none.
     pub made: Option<Made>,
     /// The cluster was asked; else it is what was remembered.
@@ -37,7 +41,7 @@ impl Look {
         subject: &Subject,
         now: Timestamp,
     ) -> Result<Found, Stop> {
-        let nothing = Found { seen: Seen::Nothing, made: None, is_fresh: true, namespace: None, lab: None };
+        let nothing = Found { seen: Seen::Nothing, pod: None, made: None, is_fresh: true, namespace: None, lab: None };
         let (cluster, room) = (&self.shared.settings.cluster, subject.room());
         if instance.metadata.deletion_timestamp.is_some() {
             let own = |namespace: &Namespace| is_own(namespace, &self.uid);
@@ -48,19 +52,19 @@ impl Look {
             } else {
                 Seen::Nothing
             };
-            return Ok(Found { seen, made: None, is_fresh: true, namespace, lab });
+            return Ok(Found { seen, pod: None, made: None, is_fresh: true, namespace, lab });
         }
         let status = instance.status.as_ref();
         if status.is_none_or(|status| status.namespace.is_none()) {
             return Ok(nothing);
         }
         let epoch = status.and_then(|status| status.epoch);
-        let is_nudged = std::mem::take(&mut self.is_nudged);
+        let is_nudged = std::mem::take(&mut self.nudge.is_due);
         if let Some(calm) =
             self.memory.calm.as_ref().filter(|calm| !is_nudged && calm.epoch == epoch && calm.at.elapsed() < CALM)
         {
             let made = Some(calm.made.clone());
-            return Ok(Found { seen: calm.seen.clone(), made, is_fresh: false, namespace: None, lab: None });
+            return Ok(Found { seen: calm.seen.clone(), pod: None, made, is_fresh: false, namespace: None, lab: None });
         }
         let read = async {
             let deployment = cluster.read_deployment(&room, NAME).await?;
@@ -81,7 +85,8 @@ impl Look {
                 }
             }
             Ok((deployment, pods)) => Ok(Found {
-                seen: seen_of(deployment.as_ref(), &pods, now),
+                seen: seen_of(deployment.as_ref(), &pods, self.nudge.answered.as_deref(), now),
+                pod: deployment.as_ref().and_then(|deployment| pod_of(deployment, &pods)).and_then(address_of),
                 made: deployment.as_ref().map(made_of),
                 is_fresh: true,
                 namespace: None,

@@ -17,7 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Shared;
 use super::build::NAME;
-use super::look::{Done, Memory, look};
+use super::look::{Done, Memory, Nudge, look};
+use super::pods::{PodNews, follow_pods};
 use crate::adapters::cluster::{Changed, NamespaceEvent};
 
 /// So many instances are looked at at once.
@@ -37,8 +38,7 @@ struct Seat {
     memory: Memory,
     state: State,
     due: Option<Instant>,
-    /// Somebody or something said that what runs is different.
-    is_nudged: bool,
+    nudge: Nudge,
     watch: Option<AbortOnDropHandle<()>>,
 }
 
@@ -60,7 +60,7 @@ struct Engine {
     looks: JoinSet<Done>,
     /// Whose look a task is, for one that breaks down.
     tasks: HashMap<tokio::task::Id, String>,
-    pods: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
+    pods: (mpsc::UnboundedSender<PodNews>, mpsc::UnboundedReceiver<PodNews>),
     watches: usize,
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                     }
                 }
             },
-            Some(uid) = engine.pods.1.recv() => engine.wake(&uid, true),
+            Some(news) = engine.pods.1.recv() => engine.on_pods(news),
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => engine.ring(),
         }
     }
@@ -132,13 +132,20 @@ impl Engine {
         }
     }
 
+    fn on_pods(&mut self, news: PodNews) {
+        if let (Some(container), Some(seat)) = (news.answered, self.seats.get_mut(&news.uid)) {
+            seat.nudge.answered = Some(container);
+        }
+        self.wake(&news.uid, true);
+    }
+
     fn wake(&mut self, uid: &str, is_nudge: bool) {
         let is_there = self.seats.contains_key(uid);
         if !is_there && self.shared.settings.mirror.instance_by_uid(uid).is_none() {
             return;
         }
         let seat = self.seats.entry(uid.to_owned()).or_default();
-        seat.is_nudged |= is_nudge;
+        seat.nudge.is_due |= is_nudge;
         match seat.state {
             State::Idle => {
                 seat.state = State::Queued;
@@ -172,9 +179,10 @@ impl Engine {
             if let Some(moment) = seat.due.take() {
                 self.timers.remove(&(moment, uid.clone()));
             }
-            let is_nudged = std::mem::take(&mut seat.is_nudged);
+            let nudge = seat.nudge.clone();
+            seat.nudge.is_due = false;
             let memory = std::mem::take(&mut seat.memory);
-            let task = self.looks.spawn(look(Arc::clone(&self.shared), uid.clone(), memory, is_nudged));
+            let task = self.looks.spawn(look(Arc::clone(&self.shared), uid.clone(), memory, nudge));
             self.tasks.insert(task.id(), uid);
         }
     }
@@ -239,16 +247,9 @@ impl Engine {
             (true, false) if self.watches < WATCHES => {
                 let Some(instance) = self.shared.settings.mirror.instance_by_uid(uid) else { return };
                 let Some(room) = instance.status.as_ref().and_then(|status| status.namespace.clone()) else { return };
-                let events = self.shared.settings.cluster.watch_pods(&room, NAME);
-                let (sender, uid) = (self.pods.0.clone(), uid.to_owned());
-                seat.watch = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-                    tokio::pin!(events);
-                    while events.next().await.is_some() {
-                        if sender.send(uid.clone()).is_err() {
-                            return;
-                        }
-                    }
-                })));
+                let pods = self.shared.settings.cluster.watch_pods(&room, NAME);
+                let watch = follow_pods(pods, uid.to_owned(), self.pods.0.clone());
+                seat.watch = Some(AbortOnDropHandle::new(tokio::spawn(watch)));
                 self.watches += 1;
             }
             (false, true) => {

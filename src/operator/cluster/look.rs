@@ -16,7 +16,7 @@ use super::dereference::{Found, hanging};
 use super::engine::chance;
 use super::outcome::{Class, Problem, pause};
 use super::seen::Made;
-use super::status;
+use super::status::{self, Addresses};
 use crate::adapters::cluster::{self, InstancePart, Part, difference};
 use crate::crd::conditions::Reason;
 use crate::crd::{WorkspaceInstance, WorkspaceTemplate, labels};
@@ -62,6 +62,15 @@ pub(super) struct Calm {
     pub at: Instant,
 }
 
+/// What was told of an instance since it was last looked at.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Nudge {
+    /// Somebody or something said that what runs is different.
+    pub is_due: bool,
+    /// The container whose backend answered that it is ready.
+    pub answered: Option<String>,
+}
+
 /// What a look ended with.
 pub(super) struct Done {
     pub uid: String,
@@ -102,8 +111,8 @@ impl From<Problem> for Stop {
 }
 
 /// Looks at the instance with this uid until nothing is to do at once.
-pub(super) async fn look(shared: Arc<Shared>, uid: String, memory: Memory, is_nudged: bool) -> Done {
-    let mut look = Look { shared, uid, memory, is_nudged };
+pub(super) async fn look(shared: Arc<Shared>, uid: String, memory: Memory, nudge: Nudge) -> Done {
+    let mut look = Look { shared, uid, memory, nudge };
     let mut stale = 0;
     for _ in 0..TRIES {
         let began = Instant::now();
@@ -155,7 +164,7 @@ pub(super) struct Look {
     pub shared: Arc<Shared>,
     pub uid: String,
     pub memory: Memory,
-    pub is_nudged: bool,
+    pub nudge: Nudge,
 }
 
 impl Look {
@@ -185,7 +194,7 @@ impl Look {
         let annotations = instance.metadata.annotations.as_ref();
         let requested = annotations.and_then(|annotations| annotations.get(labels::REQUESTED_AT)).cloned();
         let is_requested = requested.is_some() && requested != self.memory.requested;
-        self.is_nudged |= is_requested;
+        self.nudge.is_due |= is_requested;
 
         // Dereference.
         let template = shared.settings.mirror.template(&instance.spec.template_ref.name);
@@ -221,7 +230,7 @@ impl Look {
         if !starts && decision.record.phase == Phase::Running && record.phase != Phase::Running {
             failpoint::reached("operator-before-status");
         }
-        let written = self.write_status(&instance, &subject, &decision, now).await?;
+        let written = self.write_status(&instance, &subject, &decision, &found, now).await?;
         if starts {
             failpoint::reached("operator-after-record");
         }
@@ -318,21 +327,23 @@ impl Look {
         instance: &Arc<WorkspaceInstance>,
         subject: &Subject,
         decision: &Decision,
+        found: &Found,
         now: Timestamp,
     ) -> Result<Arc<WorkspaceInstance>, Stop> {
         let settings = &self.shared.settings;
         let old = instance.status.clone().unwrap_or_default();
-        let known = old.run.as_ref().and_then(|run| run.address.clone());
-        let address = match known {
-            _ if decision.record.phase != Phase::Running => None,
-            Some(address) => Some(address),
+        let known = old.run.as_ref().filter(|run| run.address.is_some());
+        let addresses = match known {
+            _ if decision.record.phase != Phase::Running => Addresses::default(),
+            Some(run) => Addresses { service: run.address.clone(), pod: run.pod_address.clone() },
             None => {
                 let service = settings.cluster.read_part(Part::Service, &subject.room(), NAME).await?;
-                status::address_of(service.as_ref())
+                let pod = found.pod.map(|pod| pod.to_string());
+                Addresses { service: status::address_of(service.as_ref()), pod }
             }
         };
         let gateway = settings.gateway_url.as_deref();
-        let new = status::build(&old, instance, subject, decision, address, gateway, now);
+        let new = status::build(&old, instance, subject, decision, addresses, gateway, now);
         // One that fails again and again says so and nothing else in between.
         if old == new || (self.memory.failures > 0 && status::is_same_but_told(&old, &new)) {
             return Ok(Arc::clone(instance));

@@ -13,6 +13,7 @@ mod look;
 mod metrics;
 mod outcome;
 mod own_cluster;
+mod pods;
 mod seen;
 mod status;
 mod templates;

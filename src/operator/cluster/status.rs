@@ -14,20 +14,30 @@ use crate::domain::container::place;
 use crate::domain::lifecycle::{Action, Decision, Event, Reason};
 use crate::pipeline::workspace::record::{reason_of, write_record};
 
+/// Where a workspace answers.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    /// Its Service, which stays the same over all pods.
+    pub service: Option<String>,
+    /// The pod that became ready.
+    pub pod: Option<String>,
+}
+
 /// The status that follows from a decision.
 pub(super) fn build(
     old: &WorkspaceInstanceStatus,
     instance: &WorkspaceInstance,
     subject: &Subject,
     decision: &Decision,
-    address: Option<String>,
+    addresses: Addresses,
     gateway: Option<&str>,
     now: Timestamp,
 ) -> WorkspaceInstanceStatus {
     let mut status = old.clone();
     write_record(&decision.record, &mut status, instance.metadata.generation, now);
     if let Some(run) = &mut status.run {
-        run.address = address;
+        run.address = addresses.service;
+        run.pod_address = addresses.pod;
     }
     if decision.actions.iter().any(|action| matches!(action, Action::Start(_))) {
         status.namespace = Some(subject.room());

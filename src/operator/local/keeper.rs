@@ -5,8 +5,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use hyper::{Method, Request, header};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -16,7 +14,7 @@ use super::start::{base_path, build_spec, persist_directory};
 use super::{Containers, GRACE, Listing, Shared};
 use crate::adapters::store;
 use crate::crd::WorkspaceInstance;
-use crate::domain::container::{Address, Found, FoundState};
+use crate::domain::container::{Found, FoundState};
 use crate::domain::lifecycle::{Action, Decision, Inputs, Record, Revision, Seen, Start, decide};
 use crate::domain::management::Phase;
 use crate::domain::object::{Live, ObjectKey};
@@ -229,7 +227,7 @@ impl<R: Containers> Keeper<R> {
             return;
         }
         let Some(address) = self.container.as_ref().and_then(|found| found.address.clone()) else { return };
-        if is_ready(&address).await {
+        if upstream::is_ready(&address, PROBE_WITHIN).await {
             self.is_ready = true;
             self.shared.settings.workspaces.set_address(&self.uid, Some(address));
         }
@@ -461,12 +459,4 @@ fn now() -> Timestamp {
 /// Whether both say the same; why they do is not kept.
 fn is_same(kept: &Record, decided: &Record) -> bool {
     Record { reason: None, ..decided.clone() } == *kept
-}
-
-/// Whether the backend at `address` says that it is ready.
-async fn is_ready(address: &Address) -> bool {
-    let request = Request::builder().method(Method::GET).uri("/readyz").header(header::HOST, "workspace");
-    let Ok(request) = request.body(Body::empty()) else { return false };
-    let answer = upstream::fetch(address, request, PROBE_WITHIN).await;
-    answer.is_ok_and(|(status, _)| status.is_success())
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -15,7 +16,7 @@ use super::Error;
 use super::end::{Held, identity, read_value, same};
 use crate::adapters::cluster::{self, Cluster, ConfigMap, InstancePart, Mirror, difference};
 use crate::crd::instance::Phase;
-use crate::crd::{Kind, WorkspaceInstance, WorkspaceTemplate, labels};
+use crate::crd::{Kind, WorkspaceInstance, WorkspaceInstanceStatus, WorkspaceTemplate, labels};
 use crate::domain::container::Address;
 use crate::domain::digest::Digest;
 use crate::domain::object::{Kind as OwnedKind, ObjectKey};
@@ -24,6 +25,8 @@ use crate::domain::object::{Kind as OwnedKind, ObjectKey};
 const TRIES: u32 = 10;
 /// The longest pause between two tries, in milliseconds; it grows up to that.
 const LONGEST_PAUSE: u64 = 100;
+/// How long a cluster may take to forward what is sent to a Service to a pod that became ready.
+const FORWARDED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 /// The ConfigMap with an instance's custom state, in the namespace of its workspace.
 pub const CUSTOM_STATE: &str = "custom-state";
 /// The annotation of that ConfigMap with the epoch of the backend that wrote it.
@@ -79,11 +82,10 @@ impl ClusterEnd {
     }
 
     /// Where the backend of a running instance answers, as the operator wrote it down.
-    pub fn address(&self, uid: &str) -> Option<Address> {
-        let instance = self.mirror.as_ref()?.instance_by_uid(uid)?;
-        let status = instance.status.as_ref().filter(|status| status.phase == Some(Phase::Running))?;
-        let address: SocketAddr = status.run.as_ref()?.address.as_deref()?.parse().ok()?;
-        is_of_a_service(address.ip()).then_some(Address::Tcp(address))
+    pub fn addresses(&self, uid: &str, now: Timestamp) -> Vec<Address> {
+        let instance = self.mirror.as_ref().and_then(|mirror| mirror.instance_by_uid(uid));
+        let status = instance.as_ref().and_then(|instance| instance.status.as_ref());
+        status.map(|status| ways_to(status, now)).unwrap_or_default()
     }
 
     /// The instance as the server has it now.
@@ -277,9 +279,20 @@ fn workspace_namespace(instance: &WorkspaceInstance) -> Option<&str> {
     instance.status.as_ref()?.namespace.as_deref()
 }
 
-/// Whether a Service can have this address. Who may write a status is not thereby let to what only this machine reaches,
+/// The ways to what runs: its Service, and before that its pod while the cluster may not yet forward to it. Later the
+/// pod's address may be another workspace's.
+fn ways_to(status: &WorkspaceInstanceStatus, now: Timestamp) -> Vec<Address> {
+    let Some(run) = status.run.as_ref().filter(|_| status.phase == Some(Phase::Running)) else { return Vec::new() };
+    let ready_at = run.ready_at.as_deref().and_then(|moment| moment.parse::<Timestamp>().ok());
+    let is_new = ready_at.is_some_and(|ready_at| now.duration_since(ready_at).abs() < FORWARDED_WITHIN);
+    let pod = run.pod_address.as_deref().filter(|_| is_new);
+    let addresses = pod.into_iter().chain(run.address.as_deref()).filter_map(|address| address.parse().ok());
+    addresses.filter(|address: &SocketAddr| is_of_a_cluster(address.ip())).map(Address::Tcp).collect()
+}
+
+/// Whether a Service or a pod can have this address. Who may write a status is not thereby let to what only this machine reaches,
 /// such as a cloud's metadata.
-fn is_of_a_service(ip: IpAddr) -> bool {
+fn is_of_a_cluster(ip: IpAddr) -> bool {
     let is_link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
@@ -323,6 +336,39 @@ pub(super) async fn pause(tried: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn check(status: Value, seconds_later: i64, expected: &[&str]) {
+        let mut status = status;
+        status["run"]["step"] = "one".into();
+        status["run"]["fingerprint"] = "f".into();
+        status["run"]["artifactDigest"] = "d".into();
+        status["run"]["since"] = "2027-01-01T00:00:00Z".into();
+        let read: WorkspaceInstanceStatus = serde_json::from_value(status.clone()).unwrap();
+        let ready_at: Timestamp = "2027-01-01T00:00:01Z".parse().unwrap();
+        let ways = ways_to(&read, ready_at + SignedDuration::from_secs(seconds_later));
+        let expected: Vec<Address> = expected.iter().map(|way| Address::Tcp(way.parse().unwrap())).collect();
+        assert_eq!(ways, expected, "{status} after {seconds_later} s");
+    }
+
+    #[test]
+    fn a_pod_is_gone_to_directly_only_while_the_cluster_may_not_know_it() {
+        let run = |phase: &str, pod: &str| {
+            serde_json::json!({ "phase": phase, "run": {
+                "readyAt": "2027-01-01T00:00:01Z", "address": "10.96.0.7:7681", "podAddress": pod,
+            } })
+        };
+        let (service, pod) = ("10.96.0.7:7681", "10.244.1.9:7681");
+        check(run("Running", pod), 0, &[pod, service]);
+        check(run("Running", pod), 9, &[pod, service]);
+        check(run("Running", pod), -3, &[pod, service]);
+        check(run("Running", pod), 10, &[service]);
+        check(run("Running", pod), -10, &[service]);
+        check(run("Running", "169.254.169.254:80"), 0, &[service]);
+        check(run("Running", "nonsense"), 0, &[service]);
+        check(run("Transitioning", pod), 0, &[]);
+        check(serde_json::json!({ "phase": "Running", "run": { "address": service } }), 0, &[service]);
+        check(serde_json::json!({ "phase": "Running", "run": {} }), 0, &[]);
+    }
 
     #[test]
     fn what_unpacks_to_more_than_an_artifact_may_have_is_none() {

@@ -195,12 +195,18 @@ impl Workspaces {
         })
     }
 
-    /// Where the backend of a running instance answers.
+    /// Where the backend of a running instance answers, the best way first; none while it does not run.
+    #[must_use]
+    pub fn addresses(&self, uid: &str) -> Vec<Address> {
+        match &self.inner.end {
+            End::Cluster(cluster) => cluster.addresses(uid, Timestamp::now()),
+            _ => self.address(uid).into_iter().collect(),
+        }
+    }
+
+    /// Where the backend of an instance on this machine answers.
     #[must_use]
     pub fn address(&self, uid: &str) -> Option<Address> {
-        if let End::Cluster(cluster) = &self.inner.end {
-            return cluster.address(uid);
-        }
         self.inner.addresses.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
     }
 

@@ -170,10 +170,11 @@ pub fn write_record(record: &Record, status: &mut WorkspaceInstanceStatus, gener
             })
             .collect(),
     });
-    // The address is the Service's, which stays the same over all containers.
-    let address = status.run.take().and_then(|run| run.address);
+    // Addresses are of the runtime, which the record knows nothing of.
+    let (address, pod_address) = status.run.take().map(|run| (run.address, run.pod_address)).unwrap_or_default();
     status.run = record.run.as_ref().map(|run| instance::Run {
         address: address.clone(),
+        pod_address: pod_address.clone(),
         step: run.step.clone(),
         fingerprint: run.fingerprint.clone(),
         artifact_digest: run.artifact.clone(),

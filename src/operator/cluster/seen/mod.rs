@@ -2,11 +2,14 @@
 //!
 //! Waiting is told from failing: a pod that finds no node or whose image is still on its way waits, and says for what.
 
+use std::net::SocketAddr;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use crate::crd::labels;
+use crate::domain::container::place;
 use crate::domain::lifecycle::Seen;
 
 /// How long the API server may refuse to make pods before that counts: quotas are counted with a delay.
@@ -18,28 +21,18 @@ const BEGINNING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 /// Words of a registry's or the kubelet's refusal that another try does not change.
 const FINAL: [&str; 6] = ["not found", "manifest unknown", "unauthorized", "denied", "forbidden", "invalid reference"];
 
-/// What runs, in the words of the decision; a Deployment without pods wanted is nothing.
+/// What runs, in the words of the decision; a Deployment without pods wanted is nothing. `answered` is the container whose
+/// backend said that it is ready, which its kubelet learns later.
 #[must_use]
-pub fn seen_of(deployment: Option<&Deployment>, pods: &[Pod], now: Timestamp) -> Seen {
-    let Some(spec) = deployment.map(|deployment| &deployment.spec) else { return Seen::Nothing };
-    if spec.replicas == Some(0) {
+pub fn seen_of(deployment: Option<&Deployment>, pods: &[Pod], answered: Option<&str>, now: Timestamp) -> Seen {
+    let Some(deployment) = deployment.filter(|deployment| deployment.spec.replicas != Some(0)) else {
         return Seen::Nothing;
-    }
-    let annotations = spec.template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
-    let annotation = |name: &str| annotations.and_then(|annotations| annotations.get(name)).cloned();
-    let (fingerprint, start) = (annotation(labels::FINGERPRINT).unwrap_or_default(), annotation(labels::START));
+    };
+    let fingerprint = annotation_of(deployment, labels::FINGERPRINT).unwrap_or_default();
     let running =
-        |is_ready, since, waits_for| Seen::Running { fingerprint: fingerprint.clone(), is_ready, since, waits_for };
-    let ended = |reason| Seen::Ended { fingerprint: fingerprint.clone(), reason };
-    let pod = pods.iter().find(|pod| {
-        let annotations = pod.metadata.annotations.as_ref();
-        let of = |name: &str| annotations.and_then(|annotations| annotations.get(name));
-        pod.metadata.deletion_timestamp.is_none()
-            && of(labels::FINGERPRINT) == Some(&fingerprint)
-            && of(labels::START) == start.as_ref()
-            && !is_failed(pod)
-    });
-    let Some(pod) = pod else {
+        |is_ready, since, waits_for| Seen::Running { fingerprint: fingerprint.to_owned(), is_ready, since, waits_for };
+    let ended = |reason| Seen::Ended { fingerprint: fingerprint.to_owned(), reason };
+    let Some(pod) = pod_of(deployment, pods) else {
         return match refusal(deployment, now) {
             Some(reason) => ended(reason),
             None => running(false, now, None),
@@ -60,8 +53,12 @@ pub fn seen_of(deployment: Option<&Deployment>, pods: &[Pod], now: Timestamp) ->
     if let Some(reason) = failure(&container) {
         return ended(reason);
     }
+    let has_answered = container.container_id.as_deref().is_some_and(|id| answered == Some(id));
     let state = container.state.unwrap_or_default();
     if let Some(began) = state.running.and_then(|running| running.started_at) {
+        if has_answered && was_never_ready(pod, began.0) {
+            return running(true, now, None);
+        }
         // Its kubelet says that all is well, and is not heard of any more: what runs there is not to be thrown away.
         // The cluster itself puts the pod elsewhere if that lasts.
         if is("ContainersReady", "True").is_some() {
@@ -77,6 +74,51 @@ pub fn seen_of(deployment: Option<&Deployment>, pods: &[Pod], now: Timestamp) ->
     }
     let waiting = state.waiting.and_then(|waiting| waiting.message.filter(|text| !text.is_empty()).or(waiting.reason));
     running(false, now, waiting.filter(|word| !BEGINNING.contains(&word.as_str())))
+}
+
+/// The pod of the last start.
+#[must_use]
+pub fn pod_of<'a>(deployment: &Deployment, pods: &'a [Pod]) -> Option<&'a Pod> {
+    pods.iter().find(|pod| {
+        let annotations = pod.metadata.annotations.as_ref();
+        let is_same = |name: &str| {
+            let own = annotations.and_then(|annotations| annotations.get(name));
+            own.map(String::as_str) == annotation_of(deployment, name)
+        };
+        pod.metadata.deletion_timestamp.is_none()
+            && is_same(labels::FINGERPRINT)
+            && is_same(labels::START)
+            && !is_failed(pod)
+    })
+}
+
+fn annotation_of<'a>(deployment: &'a Deployment, name: &str) -> Option<&'a str> {
+    deployment.spec.template.metadata.as_ref()?.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+/// The container of a pod that runs and was never found ready, with where it will answer.
+#[must_use]
+pub fn begun(pod: &Pod) -> Option<(String, SocketAddr)> {
+    let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+    let began = container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?;
+    let is_new = pod.metadata.deletion_timestamp.is_none() && was_never_ready(pod, began.0);
+    Some((container.container_id.clone().filter(|_| is_new)?, address_of(pod)?))
+}
+
+/// Where the backend in a pod answers.
+#[must_use]
+pub fn address_of(pod: &Pod) -> Option<SocketAddr> {
+    let address = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
+    Some(SocketAddr::new(address, place::PORT))
+}
+
+/// Whether the kubelet has said nothing about being ready since the container began.
+fn was_never_ready(pod: &Pod, began: Timestamp) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.and_then(|conditions| conditions.iter().find(|one| one.type_ == "Ready"));
+    ready.is_none_or(|ready| {
+        ready.status != "True" && ready.last_transition_time.as_ref().is_none_or(|changed| changed.0 <= began)
+    })
 }
 
 /// Why pods that are waited for do not come, as far as one of them says: no node, no image, a container that ends.
@@ -139,18 +181,18 @@ fn failure(container: &ContainerStatus) -> Option<String> {
 }
 
 fn condition<'a>(
-    deployment: Option<&'a Deployment>,
+    deployment: &'a Deployment,
     kind: &str,
     value: &str,
 ) -> Option<&'a k8s_openapi::api::apps::v1::DeploymentCondition> {
-    let conditions = deployment?.status.as_ref()?.conditions.as_ref()?;
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
     conditions
         .iter()
         .find(|condition| condition.type_.as_deref() == Some(kind) && condition.status.as_deref() == Some(value))
 }
 
 /// Why the API server refuses to make pods: a quota, a runtime class, Pod Security.
-fn refusal(deployment: Option<&Deployment>, now: Timestamp) -> Option<String> {
+fn refusal(deployment: &Deployment, now: Timestamp) -> Option<String> {
     let refused = condition(deployment, "ReplicaFailure", "True")?;
     let since = refused.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let is_lasting = now.duration_since(since) >= REFUSED_FOR;
@@ -158,7 +200,7 @@ fn refusal(deployment: Option<&Deployment>, now: Timestamp) -> Option<String> {
 }
 
 /// The rollout took longer than it may.
-fn late(deployment: Option<&Deployment>) -> Option<String> {
+fn late(deployment: &Deployment) -> Option<String> {
     let late = condition(deployment, "Progressing", "False")?;
     let is_late = late.reason.as_deref() == Some("ProgressDeadlineExceeded");
     is_late.then(|| late.message.clone().unwrap_or_else(|| "it took too long to start".to_owned()))

@@ -4,6 +4,11 @@ use serde_json::{Value, json};
 
 use super::*;
 
+/// Where no backend has answered yet.
+fn seen_of(deployment: Option<&Deployment>, pods: &[Pod], now: Timestamp) -> Seen {
+    super::seen_of(deployment, pods, None, now)
+}
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
@@ -172,4 +177,31 @@ fn one_that_was_ready_has_its_time_anew_and_a_silent_node_is_waited_for() {
     assert_eq!(since(json!([unready(at(90))])), (at(90), None));
     let silent = json!([unready(at(40)), { "type": "ContainersReady", "status": "True" }]);
     assert_eq!(since(silent), (at(100), Some("its node does not answer".to_owned())));
+}
+
+#[test]
+fn a_backend_that_answered_is_ready_until_its_kubelet_knows_better() {
+    let pod_with = |id: &str, conditions: Value| {
+        let mut running = container(json!({ "running": { "startedAt": at(10).to_string() } }), json!({}));
+        running["containerID"] = id.into();
+        pod(json!({ "containerStatuses": [running], "conditions": conditions, "podIP": "10.244.0.7" }))
+    };
+    let ready = |status: &str, at: Timestamp| json!([{ "type": "Ready", "status": status, "lastTransitionTime": at.to_string() }]);
+    let check = |pod: Pod, expected: &str, expected_begun: bool| {
+        let begins = expected_begun.then(|| ("c-1".to_owned(), "10.244.0.7:7681".parse().unwrap()));
+        assert_eq!(begun(&pod), begins, "{pod:?}");
+        let seen = super::seen_of(Some(&deployment(1, json!([]))), &[pod], Some("c-1"), at(100));
+        assert_eq!(told(&seen), expected);
+    };
+    check(pod_with("c-1", ready("False", at(5))), "ready", true);
+    check(pod_with("c-1", json!([])), "ready", true);
+    check(pod_with("c-1", ready("True", at(12))), "ready", false);
+    // It was ready, and is not any more.
+    check(pod_with("c-1", ready("False", at(50))), "starts", false);
+    // Another container answered, before this one began.
+    let other = pod_with("c-2", ready("False", at(5)));
+    assert_eq!(told(&super::seen_of(Some(&deployment(1, json!([]))), &[other], Some("c-1"), at(100))), "starts");
+    // Nothing runs that could be asked.
+    let creating = waiting("ContainerCreating", "");
+    assert_eq!(begun(&creating), None);
 }
