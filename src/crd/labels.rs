@@ -70,6 +70,9 @@ pub const APP: &str = "app.kubernetes.io/name";
 /// Label of a workspace's namespace: the instance's uid. A namespace without it is never touched.
 pub const INSTANCE_UID: &str = "workshop.platform/instance-uid";
 
+/// Label of a lab: the `cluster.mode` that it was made for.
+pub const CLUSTER_MODE: &str = "workshop.platform/cluster-mode";
+
 /// Annotation of a workspace's namespace: `<namespace>/<name>` of the instance.
 pub const INSTANCE: &str = "workshop.platform/instance";
 

@@ -111,6 +111,29 @@ fn a_learners_own_cluster_is_waited_for_and_sleeps_and_wakes_with_the_workspace(
         assert_eq!(set(seat)["status"]["readyReplicas"], 1);
     }
 
+    // Another kind of cluster is another lab: nothing of the one stays in the other.
+    let identity = |names: &[String]| {
+        let there = cluster.get(&["namespace", &lab(names)]).unwrap_or_default();
+        let is_leaving = there["metadata"]["deletionTimestamp"].is_string();
+        there["metadata"]["uid"].as_str().filter(|_| !is_leaving).map(str::to_owned)
+    };
+    let has = |kind: &str, name: &str| cluster.get(&[kind, name, "-n", &lab(&kept)]).is_some();
+    let first = identity(&kept);
+    let mode = |mode: &str| json!({ "spec": { "overrides": { "cluster": { "mode": mode } } } });
+    crowd.patch(&kept, &mode("shared"));
+    crowd.until("a lab for the learner", PATIENCE, || has("rolebinding", "workshop-learner"));
+    crowd.wait_running(&kept, STEPS[0], PATIENCE);
+    let second = identity(&kept);
+    assert!(second.is_some() && second != first, "{first:?} {second:?}");
+    assert!(!has("statefulset", "cluster") && !has("secret", "vc-cluster"));
+    crowd.patch(&kept, &mode("per-workspace"));
+    said(&kept, "with its kubeconfig is not there yet");
+    assert!(identity(&kept).is_some_and(|third| Some(third) != second));
+    assert!(has("statefulset", "cluster") && !has("rolebinding", "workshop-learner"));
+    export(&kept, "https://cluster.example:443");
+    crowd.patch(&kept, &json!({ "metadata": { "annotations": { "example.org/note": "exported" } } }));
+    crowd.wait_running(&kept, STEPS[0], PATIENCE);
+
     let labs = [lab(&kept), lab(&lost)];
     crowd.delete(&kept);
     crowd.delete(&lost);
