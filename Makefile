@@ -32,6 +32,11 @@ build: ## install what building needs, build both programs and the platform besi
 image: build ## pack the program of the cluster into an image archive, for docker load or skopeo
 	@hack/image $(WORKSHOP) $(TARGET)/workshop-image.tar workshop:0.1.0
 
+.PHONY: chart
+chart: ## make a Helm chart of manifests/ and crds/
+	@hack/chart $(TARGET)/chart
+	echo "$(TARGET)/chart"
+
 .PHONY: backend
 backend: ## build the static backend only, and the platform directories beside debug and release programs
 	@hack/deps build
