@@ -90,7 +90,10 @@ async fn follow(app: &App, management: &Management, mut version: String) {
                     continue;
                 }
                 version.clone_from(&instance.version);
-                take(app, instance);
+                if take(app, instance) {
+                    // Whoever comes next asks for it within a second or two.
+                    app.hand_over().await;
+                }
             }
             Err(error) => {
                 tracing::debug!(error = %super::chain(&error), "no news of the instance");
@@ -100,7 +103,8 @@ async fn follow(app: &App, management: &Management, mut version: String) {
     }
 }
 
-fn take(app: &App, instance: Instance) {
+/// Takes in what the instance is now; true where the learner moves on from here.
+fn take(app: &App, instance: Instance) -> bool {
     let told = app.with(|live| {
         let before = live.phase();
         let is_moving = instance.phase == Phase::Transitioning || instance.step != live.step;
@@ -108,12 +112,14 @@ fn take(app: &App, instance: Instance) {
             || json!({ "from": live.step, "to": instance.step, "phase": instance.phase, "message": instance.message }),
         );
         live.instance = Some(instance);
-        transition
+        (is_moving, transition)
     });
-    if let Some(Some(transition)) = told {
+    let (is_moving, transition) = told.unwrap_or_default();
+    if let Some(transition) = transition {
         app.events.send("transition", &transition);
     }
     app.tell(&["state"]);
+    is_moving
 }
 
 async fn snapshots(app: &App) {

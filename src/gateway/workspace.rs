@@ -11,6 +11,8 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::access::{TOKEN_TIME, bearer, cookies, now, set_token_cookie};
@@ -166,6 +168,7 @@ pub async fn api(State(gateway): Shared, Path(names): Names, request: Request) -
     if !is_plain_path(path) || !path.starts_with(&base_path(name)) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "BadPath", "the path is not one of this workspace"));
     }
+    let over = until_replaced(&gateway, &admitted.view.uid);
     let ways = gateway.workspaces().addresses(&admitted.view.uid);
     if ways.is_empty() {
         // A page that was left open asks by itself, again and again; only what somebody does wakes a workspace.
@@ -175,7 +178,7 @@ pub async fn api(State(gateway): Shared, Path(names): Names, request: Request) -
         return Err(absent(&admitted.view));
     }
     let (instance, token) = (&admitted.view.uid, &admitted.token);
-    let passage = Passage { instance, ways: &ways, token, stop: gateway.settings().stop.clone() };
+    let passage = Passage { instance, ways: &ways, token, over };
     let response = match proxy::pass(passage, request).await {
         Ok(response) => response,
         Err(refusal) => {
@@ -186,6 +189,22 @@ pub async fn api(State(gateway): Shared, Path(names): Names, request: Request) -
         }
     };
     Ok(admitted.answer(response))
+}
+
+/// Is over when the program ends, or when something else is to run than what does now. What is replaced may live on for
+/// seconds, and whoever is left in it would type into a machine that is gone.
+fn until_replaced(gateway: &Gateway, uid: &str) -> BoxFuture<'static, ()> {
+    let (workspaces, stop) = (gateway.workspaces().clone(), gateway.settings().stop.clone());
+    let (run, uid) = (workspaces.run(uid), uid.to_owned());
+    let replaced = async move {
+        let mut changes = workspaces.watch_instance(&uid);
+        while workspaces.run(&uid) == run {
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    };
+    async move { stop.run_until_cancelled(replaced).await.unwrap_or_default() }.boxed()
 }
 
 /// Why there is no workspace behind the instance now.

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 
 use super::answer::Refusal;
 use crate::domain::container::{Address, INSTANCE_HEADER};
@@ -32,8 +34,8 @@ pub struct Passage<'a> {
     pub ways: &'a [Address],
     /// The token that the workspace is shown.
     pub token: &'a str,
-    /// Ends upgraded connections.
-    pub stop: tokio_util::sync::CancellationToken,
+    /// Is over when another container takes the workspace's place: what would go on for ever ends with it.
+    pub over: BoxFuture<'static, ()>,
 }
 
 /// Passes the request on and gives the answer, or says why there is none. The path goes on as it came, so the caller
@@ -63,10 +65,10 @@ async fn pass_plain(passage: Passage<'_>, request: Request) -> Result<Response, 
     let mut upstream = Request::builder().method(parts.method).uri(path).body(body).map_err(|_| bad_path())?;
     *upstream.headers_mut() = headers::for_workspace(&parts.headers);
     authorize(upstream.headers_mut(), &passage)?;
-    answer(ask(passage.ways, upstream).await?)
+    answer(ask(passage.ways, upstream).await?, passage.over)
 }
 
-fn answer(response: hyper::Response<hyper::body::Incoming>) -> Result<Response, Refusal> {
+fn answer(response: hyper::Response<hyper::body::Incoming>, over: BoxFuture<'static, ()>) -> Result<Response, Refusal> {
     let (parts, body) = response.into_parts();
     // Right after a switch the cluster's forwarding may lead to whoever has the old address by now.
     if parts.status == StatusCode::MISDIRECTED_REQUEST {
@@ -75,14 +77,24 @@ fn answer(response: hyper::Response<hyper::body::Incoming>) -> Result<Response, 
     let status = headers::status(parts.status).ok_or_else(|| {
         bad_gateway(format!("the workspace answered {}, which its API never does", parts.status.as_u16()))
     })?;
-    let mut response = Response::new(Body::new(body));
+    let body = if is_event_stream(&parts.headers) {
+        Body::from_stream(Body::new(body).into_data_stream().take_until(over))
+    } else {
+        Body::new(body)
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers::for_browser(status, &parts.headers);
     Ok(response)
 }
 
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream"))
+}
+
 /// Says whose workspace is meant, and with which right.
-fn authorize(headers: &mut axum::http::HeaderMap, passage: &Passage<'_>) -> Result<(), Refusal> {
+fn authorize(headers: &mut HeaderMap, passage: &Passage<'_>) -> Result<(), Refusal> {
     let instance = HeaderValue::try_from(passage.instance).map_err(|_| Refusal::unauthorized())?;
     headers.insert(INSTANCE_HEADER, instance);
     let mut value = HeaderValue::try_from(format!("Bearer {}", passage.token)).map_err(|_| Refusal::unauthorized())?;

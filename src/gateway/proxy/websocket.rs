@@ -33,7 +33,7 @@ pub async fn pass(passage: Passage<'_>, mut request: Request) -> Result<Response
 
     let mut answered = ask(passage.ways, upstream).await?;
     if answered.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return super::answer(answered);
+        return super::answer(answered, passage.over);
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -55,7 +55,10 @@ pub async fn pass(passage: Passage<'_>, mut request: Request) -> Result<Response
             tokio::io::copy_bidirectional(&mut TokioIo::new(browser), &mut TokioIo::new(workspace)).await.ok()
         };
         // Dropping both ends closes them.
-        passage.stop.run_until_cancelled(copying).await;
+        tokio::select! {
+            _ = copying => {}
+            () = passage.over => {}
+        }
     });
     Ok(response)
 }

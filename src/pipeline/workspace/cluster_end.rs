@@ -88,6 +88,12 @@ impl ClusterEnd {
         status.map(|status| ways_to(status, now)).unwrap_or_default()
     }
 
+    /// The start that is wished to run, as the operator wrote it down; none while nothing is.
+    pub fn run(&self, uid: &str) -> Option<String> {
+        let instance = self.mirror.as_ref()?.instance_by_uid(uid)?;
+        instance.status.as_ref()?.run.as_ref().map(|run| run.since.clone())
+    }
+
     /// The instance as the server has it now.
     pub async fn again(&self, held: &WorkspaceInstance) -> Result<Option<Held>, Error> {
         let (key, uid) = identity(held);

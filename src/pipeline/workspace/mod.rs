@@ -200,7 +200,17 @@ impl Workspaces {
     pub fn addresses(&self, uid: &str) -> Vec<Address> {
         match &self.inner.end {
             End::Cluster(cluster) => cluster.addresses(uid, Timestamp::now()),
-            _ => self.address(uid).into_iter().collect(),
+            End::Store(_) => self.address(uid).into_iter().collect(),
+        }
+    }
+
+    /// Which start of an instance is wished to run in a cluster; another one of it is another machine. On this machine a
+    /// container ends before another one begins.
+    #[must_use]
+    pub fn run(&self, uid: &str) -> Option<String> {
+        match &self.inner.end {
+            End::Cluster(cluster) => cluster.run(uid),
+            End::Store(_) => None,
         }
     }
 

@@ -324,10 +324,55 @@ async fn only_what_a_service_can_have_is_an_address() {
             "step": "one", "fingerprint": "f", "artifactDigest": "x", "since": "2026-01-01T00:00:00Z", "address": address,
         });
         replica.set_status(&view, json!({ "phase": "Running", "run": run })).await;
-        assert_eq!(replica.workspaces.address(&view.uid).is_some(), expected, "{address}");
+        assert_eq!(!replica.workspaces.addresses(&view.uid).is_empty(), expected, "{address}");
         replica.set_status(&view, json!({ "phase": "Transitioning" })).await;
-        assert_eq!(replica.workspaces.address(&view.uid), None, "{address} while it does not run");
+        assert_eq!(replica.workspaces.addresses(&view.uid), [], "{address} while it does not run");
     }
+}
+
+/// The kubelet may take seconds to end what is replaced; whoever is in it is sent away at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn terminals_and_event_streams_end_when_another_container_takes_the_workspaces_place() {
+    use axum::response::sse::{Event, KeepAlive, Sse};
+    use futures_util::{SinkExt as _, StreamExt as _};
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+    let replica = Replica::start("replaced").await;
+    // It goes on whatever happens.
+    let socket = async |upgrade: axum::extract::WebSocketUpgrade| {
+        upgrade.on_upgrade(async |mut socket| {
+            while let Some(Ok(message)) = socket.recv().await {
+                let _ = socket.send(message).await;
+            }
+        })
+    };
+    let stream = async || {
+        let begin = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(Event::default().data("here"))]);
+        Sse::new(begin.chain(futures_util::stream::pending())).keep_alive(KeepAlive::default())
+    };
+    let routes = axum::Router::new()
+        .route("/w/{name}/ws", axum::routing::any(socket))
+        .route("/w/{name}/api/v1/events", axum::routing::get(stream));
+    let view = replica.serve("w", routes).await;
+    let token = replica.sign(&view.uid, Role::Learner);
+    let below = format!("{}/w/{}", replica.gateway.listening(), view.reference);
+    let mut asked = format!("ws://{below}/ws").into_client_request().unwrap();
+    asked.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let (mut terminal, _) = tokio_tungstenite::connect_async(asked).await.unwrap();
+    let events = reqwest::Client::new().get(format!("http://{below}/api/v1/events")).bearer_auth(&token).send();
+    let mut events = events.await.unwrap().bytes_stream();
+    assert_eq!(events.next().await.unwrap().unwrap(), "data: here\n\n");
+
+    // What is only told of it changes nothing.
+    replica.set_status(&view, json!({ "epoch": 7, "message": "a word" })).await;
+    terminal.send("still here".into()).await.unwrap();
+    assert_eq!(terminal.next().await.unwrap().unwrap().into_text().unwrap(), "still here");
+    let run = json!({ "step": "two", "since": "2026-01-01T00:00:09Z", "address": null, "readyAt": null });
+    replica.set_status(&view, json!({ "phase": "Transitioning", "run": run })).await;
+    let ended = async {
+        while terminal.next().await.is_some_and(|message| message.is_ok()) {}
+        while events.next().await.is_some() {}
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("both end");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
