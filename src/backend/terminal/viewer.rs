@@ -20,7 +20,7 @@ const OPENING: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(5);
 /// A client that gave no sign of life for so long is hung up.
 const SILENCE: Duration = Duration::from_secs(15);
-/// How long the last frame may take.
+/// How long the last frame and its answer may take.
 const CLOSING: Duration = Duration::from_secs(1);
 
 type Sink = SplitSink<WebSocket, Message>;
@@ -31,8 +31,8 @@ pub async fn serve(shared: &Arc<Shared>, socket: WebSocket, protocol: Protocol, 
     let (mut sink, mut stream) = socket.split();
     let (size, resume) = match timeout(OPENING, first_frame(&mut stream, protocol)).await {
         Ok(Ok(opening)) => opening,
-        Ok(Err(code)) => return close(&mut sink, code).await,
-        Err(_) => return close(&mut sink, Some(close_code::POLICY)).await,
+        Ok(Err(code)) => return close(&mut sink, &mut stream, code).await,
+        Err(_) => return close(&mut sink, &mut stream, Some(close_code::POLICY)).await,
     };
     let viewer = Viewer {
         shared,
@@ -48,7 +48,7 @@ pub async fn serve(shared: &Arc<Shared>, socket: WebSocket, protocol: Protocol, 
     };
     // Before closing: whoever waits for this one need not wait for its goodbye.
     drop(viewer);
-    close(&mut sink, code).await;
+    close(&mut sink, &mut stream, code).await;
 }
 
 /// A connection that has opened the terminal; leaves when dropped.
@@ -216,9 +216,14 @@ async fn first_frame(
 }
 
 /// Says goodbye with a code, or breaks the connection where there is none.
-async fn close(sink: &mut Sink, code: Option<u16>) {
-    if let Some(code) = code {
-        let frame = CloseFrame { code, reason: "".into() };
-        let _ = timeout(CLOSING, sink.send(Message::Close(Some(frame)))).await;
-    }
+async fn close(sink: &mut Sink, stream: &mut Stream, code: Option<u16>) {
+    let Some(code) = code else { return };
+    let frame = CloseFrame { code, reason: "".into() };
+    let goodbye = async {
+        // The client answers, and may be writing: a connection that is cut under it takes the goodbye with it.
+        if sink.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = stream.next().await {}
+        }
+    };
+    let _ = timeout(CLOSING, goodbye).await;
 }
