@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use workshop::crd::{API_VERSION, labels};
 
-use crate::support::cluster::{CONTROLLER, Call, Moment, TestCluster};
+use crate::support::cluster::{CONTROLLER, Call, Moment, TestCluster, condition};
 use crate::support::controller::Controller;
 use crate::support::git::{Fault, GitServer, Repository};
 use crate::support::platform::platform_directory;
@@ -158,10 +158,6 @@ fn write_workshop(repository: &Repository, id: &str, title: &str) {
         &at("export/steps/one/step.yaml"),
         &format!("title: {title}\nimageTag: registry.example/team/{id}:one\n"),
     );
-}
-
-fn condition(object: &Value, kind: &str) -> Option<Value> {
-    object.pointer("/status/conditions")?.as_array()?.iter().find(|condition| condition["type"] == kind).cloned()
 }
 
 fn message(object: &Value, kind: &str) -> String {

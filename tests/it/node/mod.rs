@@ -13,8 +13,9 @@ mod revisions;
 mod team;
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::support::cluster::condition;
 use crate::support::course::{Course, Seat};
 use crate::support::learner::Learner;
 
@@ -28,9 +29,4 @@ fn statuses(learner: &mut Learner, reference: &str) -> Vec<String> {
 /// Navigates, as the page does.
 fn navigate(learner: &mut Learner, reference: &str, action: &str) {
     learner.api(reference, &Method::POST, "navigate", Some(&json!({ "action": action })));
-}
-
-/// The condition of a kind.
-fn condition(object: &Value, kind: &str) -> Option<Value> {
-    object.pointer("/status/conditions")?.as_array()?.iter().find(|condition| condition["type"] == kind).cloned()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::cluster::TestCluster;
+use crate::support::cluster::{TestCluster, condition};
 use crate::support::controller::Controller;
 use crate::support::files::copy_tree;
 use crate::support::git::{GitServer, Repository};
@@ -131,11 +131,6 @@ impl Bench {
         assert!(output.status.success(), "skopeo inspect {reference}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
-}
-
-/// The condition of a kind.
-pub fn condition(object: &Value, kind: &str) -> Option<Value> {
-    object.pointer("/status/conditions")?.as_array()?.iter().find(|condition| condition["type"] == kind).cloned()
 }
 
 fn examples() -> PathBuf {

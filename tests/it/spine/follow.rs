@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::bench::{Bench, NAMESPACE, PATIENCE, condition};
-use crate::support::cluster::{CONTROLLER, Call, Moment};
+use super::bench::{Bench, NAMESPACE, PATIENCE};
+use crate::support::cluster::{CONTROLLER, Call, Moment, condition};
 use crate::support::wait::wait_for;
 
 const FIRST: &str = "first-steps";

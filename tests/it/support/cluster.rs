@@ -89,6 +89,11 @@ impl Call {
     }
 }
 
+/// The condition of a kind.
+pub fn condition(object: &Value, kind: &str) -> Option<Value> {
+    object.pointer("/status/conditions")?.as_array()?.iter().find(|condition| condition["type"] == kind).cloned()
+}
+
 /// The cluster; the first caller starts it.
 pub fn cluster() -> &'static TestCluster {
     static CLUSTER: OnceLock<TestCluster> = OnceLock::new();
