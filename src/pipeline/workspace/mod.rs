@@ -200,8 +200,17 @@ impl Workspaces {
     pub fn addresses(&self, uid: &str) -> Vec<Address> {
         match &self.inner.end {
             End::Cluster(cluster) => cluster.addresses(uid, Timestamp::now()),
-            End::Store(_) => self.address(uid).into_iter().collect(),
+            End::Store(_) => {
+                let addresses = self.inner.addresses.read().unwrap_or_else(PoisonError::into_inner);
+                addresses.get(uid).cloned().into_iter().collect()
+            }
         }
+    }
+
+    /// The best of [`Self::addresses`].
+    #[must_use]
+    pub fn address(&self, uid: &str) -> Option<Address> {
+        self.addresses(uid).into_iter().next()
     }
 
     /// Which start of an instance is wished to run in a cluster; another one of it is another machine. On this machine a
@@ -212,12 +221,6 @@ impl Workspaces {
             End::Cluster(cluster) => cluster.run(uid),
             End::Store(_) => None,
         }
-    }
-
-    /// Where the backend of an instance on this machine answers.
-    #[must_use]
-    pub fn address(&self, uid: &str) -> Option<Address> {
-        self.inner.addresses.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
     }
 
     /// Says where the backend of an instance answers, or that it does not any more; the operator's to say.
