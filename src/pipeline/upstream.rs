@@ -86,8 +86,7 @@ pub async fn send(
     request: Request<Body>,
     patience: Duration,
 ) -> Result<Response<Incoming>, UpstreamError> {
-    let sender = open(address).await?;
-    ask(address, sender, request, patience).await
+    send_by_any(std::slice::from_ref(address), request, Duration::ZERO, patience).await
 }
 
 /// As [`send`], by whichever of the ways to the same place is open first; where none is, all are tried again until
@@ -102,16 +101,7 @@ pub async fn send_by_any(
     connecting: Duration,
     patience: Duration,
 ) -> Result<Response<Incoming>, UpstreamError> {
-    let (address, sender) = open_any(ways, connecting).await?;
-    ask(address, sender, request, patience).await
-}
-
-async fn ask(
-    address: &Address,
-    mut sender: http1::SendRequest<Body>,
-    request: Request<Body>,
-    patience: Duration,
-) -> Result<Response<Incoming>, UpstreamError> {
+    let (address, mut sender) = open_any(ways, connecting).await?;
     let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
     let answer = answer.map_err(|_| UpstreamError::TimedOut { address: show(address), patience })?;
     answer.map_err(|source| UpstreamError::Http { address: show(address), source })

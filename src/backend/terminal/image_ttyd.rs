@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::{self, Message as Upstream};
 
 use super::supervisor::{Ends, PAUSE, exit_of, hang_up};
 use super::v1::Exit;
-use super::{Command, ImageTtyd, LONGEST_MESSAGE, Shared, Shell, ttyd};
+use super::{CLOSING, Command, ImageTtyd, LONGEST_MESSAGE, Shared, Shell, see_off, ttyd};
 use crate::backend::exec::{self, ControllingTerminal};
 use crate::backend::reaper;
 
@@ -135,13 +135,11 @@ pub async fn proxy(shared: &Shared, socket: WebSocket, path: &Path) {
         end = client_to_ttyd(shared, &mut stream, &mut up) => {
             if end == End::Ttyd {
                 // What it said last, and whether it ended well, may still be on its way.
-                let _ = timeout(Duration::from_secs(1), back).await;
+                let _ = timeout(CLOSING, back).await;
             }
         }
         is_closed = &mut back => if is_closed {
-            // The client answers a close, and may be writing: a connection that is cut under it takes the close with it.
-            let answered = async { while let Some(Ok(_)) = stream.next().await {} };
-            let _ = timeout(Duration::from_secs(1), answered).await;
+            let _ = timeout(CLOSING, see_off(&mut stream)).await;
         }
     }
     shared.proxied.fetch_sub(1, Ordering::Relaxed);
@@ -197,7 +195,7 @@ async fn client_to_ttyd(
             return End::Ttyd;
         }
     }
-    let _ = timeout(Duration::from_secs(1), up.send(Upstream::Close(None))).await;
+    let _ = timeout(CLOSING, up.send(Upstream::Close(None))).await;
     End::Client
 }
 

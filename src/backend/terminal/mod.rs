@@ -19,11 +19,13 @@ use std::fmt::{self, Debug};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::exec::Identity;
@@ -35,6 +37,8 @@ pub use v1::Exit;
 pub const LONGEST_MESSAGE: usize = 1 << 20;
 /// Input that may wait for a program that does not read, in bytes.
 const LONGEST_INPUT: usize = 1 << 20;
+/// How long the last frame of a connection and its answer may take.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Why there is no terminal.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +108,12 @@ pub struct ImageTtyd {
 enum Command {
     Restart,
     End,
+}
+
+/// Waits until a client that was sent a close has gone. It answers, and may be writing: a connection that is cut under it
+/// takes the close with it.
+async fn see_off(stream: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin)) {
+    while let Some(Ok(_)) = stream.next().await {}
 }
 
 /// What supervisor and viewers share.

@@ -13,15 +13,13 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::time::{sleep_until, timeout, timeout_at};
 
 use super::hub::{Opening, Step};
-use super::{Access, LONGEST_INPUT, Protocol, Shared, ttyd, v1};
+use super::{Access, CLOSING, LONGEST_INPUT, Protocol, Shared, see_off, ttyd, v1};
 
 /// How long a client may take for its first frame.
 const OPENING: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(5);
 /// A client that gave no sign of life for so long is hung up.
 const SILENCE: Duration = Duration::from_secs(15);
-/// How long the last frame and its answer may take.
-const CLOSING: Duration = Duration::from_secs(1);
 
 type Sink = SplitSink<WebSocket, Message>;
 type Stream = SplitStream<WebSocket>;
@@ -220,9 +218,8 @@ async fn close(sink: &mut Sink, stream: &mut Stream, code: Option<u16>) {
     let Some(code) = code else { return };
     let frame = CloseFrame { code, reason: "".into() };
     let goodbye = async {
-        // The client answers, and may be writing: a connection that is cut under it takes the goodbye with it.
         if sink.send(Message::Close(Some(frame))).await.is_ok() {
-            while let Some(Ok(_)) = stream.next().await {}
+            see_off(stream).await;
         }
     };
     let _ = timeout(CLOSING, goodbye).await;

@@ -11,7 +11,7 @@ const TO_WORKSPACE: &[&str] =
 /// The types that an answer may have, as they go out.
 const TYPES: &[(&str, &str)] = &[
     ("application/json", "application/json"),
-    ("text/event-stream", "text/event-stream"),
+    (EVENTS, EVENTS),
     ("application/octet-stream", BYTES),
     ("application/gzip", "application/gzip"),
     ("image/png", "image/png"),
@@ -22,6 +22,8 @@ const TYPES: &[(&str, &str)] = &[
     ("text/plain", "text/plain; charset=utf-8"),
 ];
 const BYTES: &str = "application/octet-stream";
+/// The one type whose body goes on for ever.
+pub const EVENTS: &str = "text/event-stream";
 
 /// Longest value of a header that is passed on, in bytes.
 const MAX_VALUE: usize = 1024;
@@ -68,7 +70,7 @@ pub fn for_browser(status: StatusCode, headers: &HeaderMap) -> HeaderMap {
         if kind == BYTES || kind == "application/gzip" {
             passed.insert(header::CONTENT_DISPOSITION, disposition(headers.get(header::CONTENT_DISPOSITION)));
         }
-        if kind == "text/event-stream" {
+        if kind == EVENTS {
             passed.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
         }
     }

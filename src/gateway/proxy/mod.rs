@@ -77,20 +77,15 @@ fn answer(response: hyper::Response<hyper::body::Incoming>, over: BoxFuture<'sta
     let status = headers::status(parts.status).ok_or_else(|| {
         bad_gateway(format!("the workspace answered {}, which its API never does", parts.status.as_u16()))
     })?;
-    let body = if is_event_stream(&parts.headers) {
-        Body::from_stream(Body::new(body).into_data_stream().take_until(over))
-    } else {
-        Body::new(body)
-    };
+    let headers = headers::for_browser(status, &parts.headers);
+    let mut body = Body::new(body);
+    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == headers::EVENTS) {
+        body = Body::from_stream(body.into_data_stream().take_until(over));
+    }
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    *response.headers_mut() = headers::for_browser(status, &parts.headers);
+    *response.headers_mut() = headers;
     Ok(response)
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream"))
 }
 
 /// Says whose workspace is meant, and with which right.

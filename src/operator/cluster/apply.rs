@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
+use serde_json::json;
 
 use super::build::{
     Carried, NAME, Secrets, Subject, Workload, artifact_name, build_artifact, build_deployment, build_lab,
-    build_namespace, build_surroundings, has_lab, has_own_cluster, lab_mode, surroundings_digest,
+    build_namespace, build_surroundings, has_lab, has_own_cluster, surroundings_digest,
 };
 use super::dereference::{Found, is_leaving, is_own};
 use super::look::{Look, Stop, key_of};
@@ -166,12 +167,10 @@ impl Look {
         // What the learner could do with one, and what runs in it, has no place in the other.
         let is_other = |lab: &Namespace| {
             let labels = lab.metadata.labels.as_ref().and_then(|labels| labels.get(labels::CLUSTER_MODE));
-            labels.is_some_and(|mode| mode != lab_mode(start))
+            labels.is_some_and(|mode| json!(start.settings.cluster.mode) != mode.as_str())
         };
-        if there.as_ref().is_some_and(is_other) {
-            self.remove(there.as_ref(), &lab).await?;
-        }
         if there.as_ref().is_some_and(|there| is_leaving(there) || is_other(there)) {
+            self.remove(there.as_ref(), &lab).await?;
             let why = format!("its namespace \"{lab}\" is being removed; a new one is made after that");
             return Err(Problem::waiting(Reason::Progressing, why).into());
         }

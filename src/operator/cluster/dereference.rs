@@ -33,6 +33,13 @@ pub(super) struct Found {
     pub lab: Option<Namespace>,
 }
 
+impl Found {
+    /// This, asked for now, and nothing known besides.
+    fn of(seen: Seen) -> Self {
+        Self { seen, pod: None, made: None, is_fresh: true, namespace: None, lab: None }
+    }
+}
+
 impl Look {
     /// What is there. Where nothing changed since nothing was to do, nobody is asked.
     pub(super) async fn dereference(
@@ -41,7 +48,7 @@ impl Look {
         subject: &Subject,
         now: Timestamp,
     ) -> Result<Found, Stop> {
-        let nothing = Found { seen: Seen::Nothing, pod: None, made: None, is_fresh: true, namespace: None, lab: None };
+        let nothing = Found::of(Seen::Nothing);
         let (cluster, room) = (&self.shared.settings.cluster, subject.room());
         if instance.metadata.deletion_timestamp.is_some() {
             let own = |namespace: &Namespace| is_own(namespace, &self.uid);
@@ -52,7 +59,7 @@ impl Look {
             } else {
                 Seen::Nothing
             };
-            return Ok(Found { seen, pod: None, made: None, is_fresh: true, namespace, lab });
+            return Ok(Found { namespace, lab, ..Found::of(seen) });
         }
         let status = instance.status.as_ref();
         if status.is_none_or(|status| status.namespace.is_none()) {
@@ -64,7 +71,7 @@ impl Look {
             self.memory.calm.as_ref().filter(|calm| !is_nudged && calm.epoch == epoch && calm.at.elapsed() < CALM)
         {
             let made = Some(calm.made.clone());
-            return Ok(Found { seen: calm.seen.clone(), pod: None, made, is_fresh: false, namespace: None, lab: None });
+            return Ok(Found { made, is_fresh: false, ..Found::of(calm.seen.clone()) });
         }
         let read = async {
             let deployment = cluster.read_deployment(&room, NAME).await?;
@@ -85,12 +92,9 @@ impl Look {
                 }
             }
             Ok((deployment, pods)) => Ok(Found {
-                seen: seen_of(deployment.as_ref(), &pods, self.nudge.answered.as_deref(), now),
                 pod: deployment.as_ref().and_then(|deployment| pod_of(deployment, &pods)).and_then(address_of),
                 made: deployment.as_ref().map(made_of),
-                is_fresh: true,
-                namespace: None,
-                lab: None,
+                ..Found::of(seen_of(deployment.as_ref(), &pods, self.nudge.answered.as_deref(), now))
             }),
             // Rights end with the namespace that gave them.
             Err(cluster::Error::Forbidden { attempt, missing }) => match cluster.read_namespace(&room).await? {

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
@@ -36,7 +37,7 @@ pub(super) async fn follow_pods(
     tokio::pin!(pods);
     // The container that is asked or has answered.
     let mut asked: Option<String> = None;
-    let mut answer = None;
+    let mut answer = OptionFuture::from(None);
     loop {
         let answered = tokio::select! {
             pod = pods.next() => {
@@ -45,12 +46,12 @@ pub(super) async fn follow_pods(
                     && asked.as_ref() != Some(&container)
                 {
                     asked = Some(container);
-                    answer = Some(Box::pin(answers(address)));
+                    answer = Some(Box::pin(answers(address))).into();
                 }
                 None
             }
-            () = async { answer.as_mut().expect("guarded").await }, if answer.is_some() => {
-                answer = None;
+            Some(()) = &mut answer => {
+                answer = None.into();
                 asked.clone()
             }
         };

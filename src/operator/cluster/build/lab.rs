@@ -36,22 +36,12 @@ pub fn has_own_cluster(start: &Start) -> bool {
     start.settings.cluster.mode == ClusterMode::PerWorkspace
 }
 
-/// What a lab is made for, in the word of workspace.yaml.
-#[must_use]
-pub fn lab_mode(start: &Start) -> &'static str {
-    match start.settings.cluster.mode {
-        ClusterMode::None => "none",
-        ClusterMode::Shared => "shared",
-        ClusterMode::PerWorkspace => "per-workspace",
-    }
-}
-
 /// The namespace and all that bounds it, in the order in which it is applied.
 #[must_use]
 pub fn build_lab(subject: &Subject, around: &Surroundings, start: &Start) -> Vec<Object> {
     let [mut namespace, binding] = build_namespace(subject, around);
     namespace.manifest["metadata"]["name"] = subject.lab().into();
-    namespace.manifest["metadata"]["labels"][labels::CLUSTER_MODE] = lab_mode(start).into();
+    namespace.manifest["metadata"]["labels"][labels::CLUSTER_MODE] = json!(start.settings.cluster.mode);
     let mut objects = vec![namespace, binding];
     let mut bounds = vec![
         Object { part: Part::ResourceQuota, manifest: quota(start) },

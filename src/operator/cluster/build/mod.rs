@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 pub use artifact::{Carried, MAX_CARRIED, artifact_name, build_artifact};
-pub use lab::{build_lab, has_lab, has_own_cluster, lab_mode};
+pub use lab::{build_lab, has_lab, has_own_cluster};
 pub use network::build_network_policy;
 pub use room::{build_namespace, build_room};
 pub use workload::{ROLLOUT_WITHIN, Workload, build_deployment};

@@ -41,7 +41,8 @@ pub fn seen_of(deployment: Option<&Deployment>, pods: &[Pod], answered: Option<&
     let status = pod.status.clone().unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     let is = |kind: &str, value: &str| conditions.iter().find(|one| one.type_ == kind && one.status == value);
-    if is("Ready", "True").is_some() {
+    let has_answered = begun(pod).is_some_and(|(container, _)| answered == Some(&container));
+    if has_answered || is("Ready", "True").is_some() {
         return running(true, now, None);
     }
     if let Some(unscheduled) = is("PodScheduled", "False") {
@@ -53,12 +54,8 @@ pub fn seen_of(deployment: Option<&Deployment>, pods: &[Pod], answered: Option<&
     if let Some(reason) = failure(&container) {
         return ended(reason);
     }
-    let has_answered = container.container_id.as_deref().is_some_and(|id| answered == Some(id));
     let state = container.state.unwrap_or_default();
     if let Some(began) = state.running.and_then(|running| running.started_at) {
-        if has_answered && was_never_ready(pod, began.0) {
-            return running(true, now, None);
-        }
         // Its kubelet says that all is well, and is not heard of any more: what runs there is not to be thrown away.
         // The cluster itself puts the pod elsewhere if that lasts.
         if is("ContainersReady", "True").is_some() {
